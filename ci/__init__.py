@@ -1,0 +1,1 @@
+"""Towpath takes a commit to production: CI/CD as Dagger functions in Python."""

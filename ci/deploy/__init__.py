@@ -1,0 +1,1 @@
+"""Delivery: targets, routers, strategies and the rollout state machine."""

@@ -1,0 +1,1 @@
+"""The embedded engine: Dagger's GraphQL API on bubblewrap, with no Docker and no daemon."""

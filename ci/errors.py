@@ -1,0 +1,55 @@
+"""Errors that a user reads: each says what, what was got, what was expected, and what to do."""
+
+from __future__ import annotations
+
+__all__ = ["CiError", "ConfigError", "StageErrored", "StageFailed", "StageSkipped"]
+
+
+class CiError(Exception):
+    """Base of every error that Towpath raises on purpose.
+
+    The constructor takes facts and writes the sentence, so that all messages read alike:
+    ``subject: got X; expected Y`` and, on a line of its own, ``hint: Z``.
+    """
+
+    #: Exit code of the ``ci`` command when this error ends it: 2 is "the tool or machine is at
+    #: fault", see ``ci.values.Status``.
+    exit_code = 2
+
+    def __init__(self, subject: str, *, got: str = "", expected: str = "", hint: str = "") -> None:
+        self.subject = subject
+        self.got = got
+        self.expected = expected
+        self.hint = hint
+        super().__init__(self.sentence())
+
+    def sentence(self) -> str:
+        """The whole message, hint included."""
+        facts = [
+            *([f"got {self.got}"] if self.got else []),
+            *([f"expected {self.expected}"] if self.expected else []),
+        ]
+        line = self.subject + (": " + "; ".join(facts) if facts else "")
+        return line + (f"\nhint: {self.hint}" if self.hint else "")
+
+
+class ConfigError(CiError):
+    """The configuration or the command line is wrong; nothing was run."""
+
+    exit_code = 64
+
+
+class StageFailed(CiError):
+    """Raised by a stage when the code under test is at fault."""
+
+    exit_code = 1
+
+
+class StageErrored(CiError):
+    """Raised by a stage when its tool, or the machine, is at fault."""
+
+
+class StageSkipped(CiError):
+    """Raised by a stage that does not apply here; the subject is the reason."""
+
+    exit_code = 0

@@ -1,0 +1,1 @@
+"""Reports of tools become values: SARIF, Trivy, JUnit, coverage."""

@@ -1,0 +1,1 @@
+"""Gates: pure functions from evidence and a policy to a verdict."""

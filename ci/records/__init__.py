@@ -1,0 +1,1 @@
+"""Records of a run: run.json, the ledger, the HTML report."""

@@ -1,0 +1,1 @@
+"""Stages: one file each; Dagger objects in, evidence and Dagger objects out."""

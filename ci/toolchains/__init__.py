@@ -1,0 +1,1 @@
+"""What a kind of repository needs: how to detect it, and its commands."""
