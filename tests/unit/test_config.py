@@ -1,0 +1,78 @@
+"""ci.toml: what it may say, and what is said of what it may not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ci.config import Config, Settings, parse
+from ci.errors import ConfigError
+from ci.values import Severity
+
+
+def test_an_empty_file_is_the_default_configuration():
+    assert parse("") == Config()
+
+
+def test_values_are_read_into_their_sections():
+    config = parse(
+        """
+        [project]
+        name = "gym-api"
+        [gates.security]
+        fail_on = "critical"
+        [environments.development]
+        port = 8081
+        migrate = ["gym-api", "migrate"]
+        services.DATABASE_URL = { kind = "postgres" }
+        """
+    )
+    assert config.project.name == "gym-api"
+    assert config.gates.security.fail_on is Severity.CRITICAL
+    assert config.environments["development"].services["DATABASE_URL"].image.startswith("postgres")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "[project]\nnmae = 'x'\n",
+            r"ci.toml:2: project.nmae: got a key that is not known; .*\nhint: did you mean 'name'\?",
+        ),
+        ("[gates.quality]\ncoverage = 800\n", r"ci.toml:2: gates.quality.coverage: got 800; .*100"),
+        ("x == 1", r"ci.toml: got no valid TOML: .*line 1"),
+        ("[project]\nname = 'Bad Name'", r"ci.toml:2: project.name: got 'Bad Name'"),
+        ("\n\n[buld]\n", r"ci.toml:3: buld: .*\nhint: did you mean 'build'\?"),
+        (
+            "[environments.dev]\nprt = 1\n",
+            r"ci.toml:2: environments.dev.prt: .*\nhint: did you mean 'port'\?",
+        ),
+        (
+            "[[waivers]]\nrule='a'\nreason='long enough'\nexpires=2027-01-01\n"
+            "[[waivers]]\nrule='b'\nreasn='long enough'\nexpires=2027-01-01\n",
+            r"ci.toml:7: waivers.1.reasn: .*\nhint: did you mean 'reason'\?",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line_and_the_nearest_known_key(text, message):
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    assert re.match(message, str(caught.value), re.DOTALL), str(caught.value)
+    assert caught.value.exit_code == 64
+
+
+def test_settings_follow_the_xdg_folders_and_towpaths_own_variables():
+    settings = Settings.from_environment({"HOME": "/home/a", "XDG_STATE_HOME": "/state"})
+    assert settings.cache == Path("/home/a/.cache/towpath")
+    assert settings.state == Path("/state/towpath")
+    assert not settings.in_ci
+    settings = Settings.from_environment({"TOWPATH_CACHE": "/c", "CI": "true"})
+    assert settings.cache == Path("/c")
+    assert settings.in_ci
+
+
+def test_an_unknown_image_source_is_refused():
+    with pytest.raises(ConfigError, match="store, registry, bootstrap"):
+        Settings.from_environment({"TOWPATH_IMAGES": "store,docker"})
