@@ -8,11 +8,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
 
 __all__ = [
     "Coverage",
     "Database",
+    "DeliveryRecord",
     "Digest",
     "Evidence",
     "Finding",
@@ -235,6 +236,26 @@ class Release(Value):
     version: str
     digest: Digest
     commit: str = ""
+
+
+class DeliveryRecord(Value):
+    """One delivery of a release to an environment: a line of the ledger."""
+
+    environment: str
+    target: str = ""
+    strategy: str = ""
+    release: Release | None = None
+    outcome: Outcome
+    url: str = ""
+    #: The release that answered before; None at the first delivery.
+    previous: Release | None = None
+    #: The environment answers with ``previous`` again.
+    rolled_back: bool = False
+    #: The release was there already and nothing was moved.
+    unchanged: bool = False
+    reason: str = ""
+    started_at: AwareDatetime | None = None
+    finished_at: AwareDatetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

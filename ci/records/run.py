@@ -24,7 +24,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, StringConstraints, ValidationError
 
 from ci.errors import CiError
-from ci.values import Evidence, Finding, Outcome, Release, Status, Value, Verdict
+from ci.values import DeliveryRecord, Evidence, Finding, Outcome, Status, Value, Verdict
 
 __all__ = [
     "FILE_NAME",
@@ -125,26 +125,6 @@ class NodeRecord(Value):
     def cached(self) -> bool:
         """It ran commands, and every one came from the cache."""
         return self.execs > 0 and self.cached_execs == self.execs
-
-
-class DeliveryRecord(Value):
-    """One delivery of a release to an environment: a line of the ledger."""
-
-    environment: str
-    target: str = ""
-    strategy: str = ""
-    release: Release | None = None
-    outcome: Outcome
-    url: str = ""
-    #: The release that answered before; None at the first delivery.
-    previous: Release | None = None
-    #: The environment answers with ``previous`` again.
-    rolled_back: bool = False
-    #: The release was there already and nothing was moved.
-    unchanged: bool = False
-    reason: str = ""
-    started_at: AwareDatetime | None = None
-    finished_at: AwareDatetime | None = None
 
 
 class RunRecord(Value):
