@@ -1,0 +1,145 @@
+"""Findings become one SARIF 2.1.0 log that GitHub code scanning takes.
+
+Same findings, same bytes: no times, everything sorted. Source:
+https://docs.github.com/en/code-security/reference/code-scanning/sarif-files/sarif-support
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+from urllib.parse import quote
+
+from ci.values import Finding, Severity
+
+__all__ = ["write"]
+
+_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+_LEVELS: Mapping[Severity, str] = {
+    Severity.CRITICAL: "error",
+    Severity.HIGH: "error",
+    Severity.MEDIUM: "warning",
+    Severity.LOW: "note",
+    Severity.UNKNOWN: "warning",
+}
+#: The middle of GitHub's bands (critical 9.0 and more, high 7.0, medium 4.0).
+_SCORES: Mapping[Severity, str] = {
+    Severity.CRITICAL: "9.5",
+    Severity.HIGH: "8.0",
+    Severity.MEDIUM: "5.5",
+    Severity.LOW: "2.0",
+}
+_NO_VERSIONS: Mapping[str, str] = {}
+
+
+def write(
+    findings: Iterable[Finding],
+    *,
+    versions: Mapping[str, str] = _NO_VERSIONS,
+    category: str = "towpath",
+) -> str:
+    """One log with a run for each scanner that found something, or an empty run for none.
+
+    Args:
+        findings: In any order. Waived ones are written as suppressed.
+        versions: Version of each scanner by name, where known.
+        category: Tells this upload's runs from those of other analyses of the same commit.
+    """
+    ordered = sorted(findings, key=_order)
+    runs = [
+        _run(scanner, tuple(group), versions.get(scanner, ""), category)
+        for scanner, group in groupby(ordered, key=lambda finding: finding.scanner)
+    ]
+    log = {
+        "$schema": _SCHEMA,
+        "version": "2.1.0",
+        "runs": runs or [_run("towpath", (), "", category)],
+    }
+    return json.dumps(log, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _order(finding: Finding) -> tuple[str, str, int, str, str, str]:
+    place = finding.place
+    return (
+        finding.scanner,
+        place.path if place else "",
+        (place.line or 0) if place else 0,
+        finding.rule,
+        finding.fingerprint,
+        finding.message,
+    )
+
+
+def _run(scanner: str, findings: Sequence[Finding], version: str, category: str) -> dict[str, Any]:
+    by_rule: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_rule.setdefault(finding.rule, []).append(finding)
+    names = sorted(by_rule)
+    driver: dict[str, Any] = {
+        "name": scanner,
+        "rules": [_rule(name, by_rule[name]) for name in names],
+    }
+    if version:
+        driver["version"] = version
+    index = {name: position for position, name in enumerate(names)}
+    return {
+        "tool": {"driver": driver},
+        "automationDetails": {"id": f"{category}/{scanner}/"},
+        "columnKind": "unicodeCodePoints",
+        "results": [_result(finding, index[finding.rule]) for finding in findings],
+    }
+
+
+def _rule(name: str, findings: Sequence[Finding]) -> dict[str, Any]:
+    """A rule is as severe as its worst finding: GitHub shows severities by rule."""
+    worst = max((finding.severity for finding in findings), key=lambda severity: severity.rank)
+    url = next((finding.url for finding in findings if finding.url), "")
+    title = findings[0].message if findings[0].package else name
+    text = f"{title}\n{url}" if url else title
+    rule: dict[str, Any] = {
+        "id": name,
+        "shortDescription": {"text": title[:1024]},
+        "fullDescription": {"text": title[:1024]},
+        "help": {"text": text},
+        "defaultConfiguration": {"level": _LEVELS[worst]},
+        "properties": {"tags": ["security"]},
+    }
+    if worst in _SCORES:
+        rule["properties"]["security-severity"] = _SCORES[worst]
+    if url:
+        rule["helpUri"] = url
+    return rule
+
+
+def _result(finding: Finding, rule_index: int) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "ruleId": finding.rule,
+        "ruleIndex": rule_index,
+        "level": _LEVELS[finding.severity],
+        "message": {"text": finding.message},
+        "locations": [{"physicalLocation": _location(finding)}],
+        "partialFingerprints": {
+            "primaryLocationLineHash": finding.fingerprint,
+            "towpath/v1": finding.fingerprint,
+        },
+    }
+    if finding.waived:
+        result["suppressions"] = [{"kind": "external", "justification": finding.waived}]
+    return result
+
+
+def _location(finding: Finding) -> dict[str, Any]:
+    """GitHub shows no result without a file, so a package of an image stands for one."""
+    place = finding.place
+    if place is None:
+        package = finding.package
+        path = f"image/{package.ecosystem}/{package.name}" if package else "image"
+        return {"artifactLocation": {"uri": quote(path)}, "region": {"startLine": 1}}
+    region = {"startLine": place.line or 1}
+    if place.line and place.column:
+        region["startColumn"] = place.column
+    if place.line and place.end_line and place.end_line >= place.line:
+        region["endLine"] = place.end_line
+    return {"artifactLocation": {"uri": quote(place.path)}, "region": region}
