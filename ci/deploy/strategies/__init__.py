@@ -1,0 +1,1 @@
+"""Strategies: how traffic moves to a release."""
