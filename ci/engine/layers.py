@@ -1,4 +1,3 @@
-# ruff: noqa: PTH - os functions on str paths where files are many or calls are frequent
 """Layers: folders in overlay-upper format, numbered, and the words of that format."""
 
 from __future__ import annotations

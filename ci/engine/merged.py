@@ -1,4 +1,3 @@
-# ruff: noqa: PTH - os functions on str paths: Path objects double the cost of a walk
 """The merged view of layers: what a process inside the sandbox would see, without a mount.
 
 Folders are read as overlayfs reads them: a name in a higher folder hides the lower one, folders of

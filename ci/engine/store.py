@@ -1,4 +1,3 @@
-# ruff: noqa: PTH - os functions on str paths where files are many or calls are frequent
 """The store: layers, blobs, records and cache volumes in one folder that processes share.
 
 Everything is written under a temporary name and renamed when whole, so that a crash at any
