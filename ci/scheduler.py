@@ -1,0 +1,363 @@
+"""Runs a graph of tasks: in order, bounded, with time limits, retries and a sound end.
+
+A task that did not pass cancels what needs it and nothing else. Every task gets an end, also
+when the run is stopped. What a task does, and what its value means, is none of its business.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Generic, TypeAlias, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+from ci.clock import Clock, SystemClock
+from ci.errors import ConfigError
+from ci.events import NodeFinished, NodeRetried, NodeStarted, Sink, Sinks
+from ci.graph import Graph
+from ci.values import Status
+
+__all__ = ["Backoff", "End", "Need", "Result", "Scheduler", "Stop", "Task", "Trigger"]
+
+T = TypeVar("T")
+
+INTERRUPTED = "the run was interrupted"
+_BAD = frozenset({Status.FAILED, Status.ERRORED, Status.CANCELLED})
+
+
+class Trigger(StrEnum):
+    """When a task may begin, once all that it needs has ended."""
+
+    #: All of it passed, or was skipped where only the order matters.
+    PASSED = "passed"
+    #: However it ended: gates and reports.
+    ENDED = "ended"
+    #: However it ended, and also when the run is stopped, which does not interrupt it: clean-up.
+    ALWAYS = "always"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """An edge. Where the need was skipped, a ``required`` one hands the skip on."""
+
+    name: str
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Generic[T]):
+    """What one attempt of a task came to."""
+
+    status: Status
+    value: T | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End(Generic[T]):
+    """How a task ended. The times are None, and attempts 0, where it never began."""
+
+    name: str
+    status: Status
+    value: T | None = None
+    reason: str = ""
+    #: The task whose end is the cause of this one's; itself where it is its own.
+    culprit: str
+    attempts: int = 0
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    seconds: float = 0.0
+
+
+#: Takes the ends so far, those of all needs among them. May raise: the task is then errored.
+Action: TypeAlias = Callable[[Mapping[str, End[T]]], Awaitable[Result[T]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(Generic[T]):
+    """A node of the graph. ``timeout`` is in seconds, for each attempt.
+
+    ``retries`` is how often it is begun again after it errored; what failed is never retried.
+    A task that always runs needs a timeout: nothing else ends it.
+    """
+
+    name: str
+    action: Action[T]
+    needs: tuple[Need, ...] = ()
+    trigger: Trigger = Trigger.PASSED
+    timeout: float | None = None
+    retries: int = 0
+
+    def __post_init__(self) -> None:
+        if self.trigger is Trigger.ALWAYS and self.timeout is None:
+            raise ConfigError(f"{self.name}: clean-up without a timeout", expected="seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """Exponential backoff with equal jitter: half of each delay is certain, half is random.
+
+    Times are in seconds. Source: M. Brooker, "Exponential Backoff And Jitter", 2015.
+    """
+
+    first: float = 1.0
+    factor: float = 2.0
+    ceiling: float = 60.0
+
+    def delay(self, attempt: int, rng: random.Random) -> float:
+        """How long to wait after that attempt, counted from 1."""
+        whole = min(self.ceiling, self.first * self.factor ** (attempt - 1))
+        return whole / 2 + rng.uniform(0, whole / 2)
+
+
+@dataclass
+class Stop:
+    """Asks a run to stop: what runs is interrupted, clean-up is done, and the run returns.
+
+    It may be called before the run begins, and more than once; the first reason stands.
+    To be called in the run's event loop.
+    """
+
+    reason: str = ""
+    _listeners: list[Callable[[str], None]] = field(default_factory=list)
+
+    def __call__(self, reason: str = INTERRUPTED) -> None:
+        """Stop, for this reason."""
+        if not self.reason:
+            self.reason = reason
+            for listener in self._listeners:
+                listener(reason)
+
+    def notify(self, listener: Callable[[str], None]) -> None:
+        """Call ``listener`` with the reason when the run is to stop, or now if it is already."""
+        self._listeners.append(listener)
+        if self.reason:
+            listener(self.reason)
+
+
+class Scheduler(Generic[T]):
+    """One execution of these tasks.
+
+    ``ends`` fills up as they end, and is whole when ``run`` returns or is cancelled. ``skip``
+    names tasks that are not run, with the reason; to what needs them they are skipped.
+
+    Raises:
+        ConfigError: the tasks are no graph, or concurrency is less than 1.
+    """
+
+    def __init__(
+        self,
+        tasks: Iterable[Task[T]],
+        *,
+        concurrency: int,
+        skip: Mapping[str, str] = MappingProxyType({}),
+        fail_fast: bool = False,
+        emit: Sink | Sequence[Sink] = (),
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+        backoff: Backoff | None = None,
+    ) -> None:
+        if concurrency < 1:
+            raise ConfigError("concurrency", got=str(concurrency), expected="1 or more")
+        self._tasks = {task.name: task for task in tasks}
+        self.graph = Graph(
+            {name: [need.name for need in task.needs] for name, task in self._tasks.items()}
+        )
+        self.graph.check(skip)
+        self._skip = skip
+        self._concurrency = concurrency
+        self._fail_fast = fail_fast
+        self._emit = emit if callable(emit) else Sinks(emit)
+        self._clock = clock or SystemClock()
+        self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._backoff = backoff or Backoff()
+        self._rank = {name: number for number, name in enumerate(self.graph.order)}
+        self._waiting = {name: len(before) for name, before in self.graph.needs.items()}
+        self._ready: list[int] = []
+        self._running = 0
+        self._stopped = ""
+        self._group: TaskGroup | None = None
+        self._ends: dict[str, End[T]] = {}
+        #: The ends so far, in the order in which they came.
+        self.ends: Mapping[str, End[T]] = MappingProxyType(self._ends)
+
+    async def run(self, stop: Stop | None = None) -> Mapping[str, End[T]]:
+        """Run all; to be called once. A cancellation is raised after clean-up has ended."""
+        async with anyio.create_task_group() as group:
+            self._group = group
+            if stop is not None:
+                stop.notify(self._stop)
+            self._settle(
+                [self._without_run(name, Status.SKIPPED, why) for name, why in self._skip.items()]
+            )
+            for name, before in self.graph.needs.items():
+                if not before and name not in self._ends:
+                    self._settle(self._decide(self._tasks[name]))
+            self._launch()
+        return self.ends
+
+    # -- ends and what follows from them; nothing here waits ------------------------------------
+
+    def _settle(self, ends: list[End[T]]) -> None:
+        """Take note of these ends and of those that follow from them."""
+        if self._group is not None and self._group.cancel_scope.cancel_called:
+            self._stop(INTERRUPTED)
+        while ends:
+            end = ends.pop()
+            if end.name in self._ends:
+                continue
+            self._ends[end.name] = end
+            self._emit(
+                NodeFinished(
+                    at=end.finished_at or self._clock.now(),
+                    node=end.name,
+                    status=end.status,
+                    seconds=end.seconds,
+                    attempts=end.attempts,
+                    reason=end.reason,
+                )
+            )
+            for name in self.graph.needed_by[end.name]:
+                self._waiting[name] -= 1
+                if self._waiting[name] == 0 and name not in self._ends:
+                    ends += self._decide(self._tasks[name])
+            if self._fail_fast and end.status in {Status.FAILED, Status.ERRORED}:
+                self._stop(f"{end.name} {end.status}, and the run stops at the first")
+
+    def _decide(self, task: Task[T]) -> list[End[T]]:
+        """All that it needs has ended: make it ready, or say how it ends without a run."""
+        if self._stopped and task.trigger is not Trigger.ALWAYS:
+            return [self._without_run(task.name, Status.CANCELLED, self._stopped)]
+        if task.trigger is Trigger.PASSED:
+            needs = [(need, self._ends[need.name]) for need in task.needs]
+            for _, end in needs:
+                if end.status in _BAD:
+                    return [self._cancelled_by(task, end)]
+            for need, end in needs:
+                if need.required and end.status is Status.SKIPPED:
+                    return [self._skipped_by(task, end)]
+        heapq.heappush(self._ready, self._rank[task.name])
+        return []
+
+    def _cancelled_by(self, task: Task[T], end: End[T]) -> End[T]:
+        root = self._ends[end.culprit]
+        reason = end.reason if root.status is Status.CANCELLED else f"{root.name} {root.status}"
+        return self._without_run(task.name, Status.CANCELLED, reason, culprit=root.name)
+
+    def _skipped_by(self, task: Task[T], end: End[T]) -> End[T]:
+        root = self._ends[end.culprit]
+        why = f": {root.reason.splitlines()[0]}" if root.reason else ""
+        return self._without_run(
+            task.name, Status.SKIPPED, f"{root.name} was skipped{why}", culprit=root.name
+        )
+
+    def _without_run(self, name: str, status: Status, reason: str, *, culprit: str = "") -> End[T]:
+        return End(name=name, status=status, reason=reason, culprit=culprit or name)
+
+    def _stop(self, reason: str) -> None:
+        """Interrupt what runs, and let nothing begin but clean-up."""
+        if self._stopped or self._group is None:
+            return
+        self._stopped = reason
+        self._group.cancel_scope.cancel()
+        ready = [self._tasks[self.graph.order[rank]] for rank in self._ready]
+        self._ready.clear()
+        for task in ready:
+            self._settle(self._decide(task))
+
+    def _launch(self) -> None:
+        """Begin what is ready, as far as there is room; first in the order first."""
+        while self._ready and self._running < self._concurrency and self._group is not None:
+            task = self._tasks[self.graph.order[heapq.heappop(self._ready)]]
+            self._running += 1
+            self._group.start_soon(self._run, task, name=task.name)
+
+    # -- running one task -----------------------------------------------------------------------
+
+    async def _run(self, task: Task[T]) -> None:
+        with anyio.CancelScope(shield=task.trigger is Trigger.ALWAYS):
+            started_at, began = self._clock.now(), self._clock.monotonic()
+            attempts = 0
+            result: Result[T] = Result(Status.CANCELLED)
+            try:
+                while True:
+                    attempts += 1
+                    result = Result(Status.CANCELLED)
+                    self._emit(NodeStarted(at=self._clock.now(), node=task.name, attempt=attempts))
+                    result = await self._attempt(task)
+                    if result.status is not Status.ERRORED or attempts > task.retries:
+                        break
+                    await self._back_off(task, attempts, result.reason)
+            except anyio.get_cancelled_exc_class():
+                self._stop(INTERRUPTED)
+                raise
+            finally:
+                self._running -= 1
+                self._settle(
+                    [
+                        End(
+                            name=task.name,
+                            status=result.status,
+                            value=result.value,
+                            reason=result.reason
+                            or (self._stopped if result.status is Status.CANCELLED else ""),
+                            culprit=task.name,
+                            attempts=attempts,
+                            started_at=started_at,
+                            finished_at=self._clock.now(),
+                            seconds=self._clock.monotonic() - began,
+                        )
+                    ]
+                )
+                self._launch()
+
+    async def _back_off(self, task: Task[T], attempt: int, reason: str) -> None:
+        delay = self._backoff.delay(attempt, self._rng)
+        self._emit(
+            NodeRetried(
+                at=self._clock.now(), node=task.name, attempt=attempt, delay=delay, reason=reason
+            )
+        )
+        await self._clock.sleep(delay)
+
+    async def _attempt(self, task: Task[T]) -> Result[T]:
+        """One attempt, within its time."""
+        if task.timeout is None:
+            return await self._act(task)
+        result: Result[T] | None = None
+        expired = False
+
+        async def expire(scope: anyio.CancelScope, seconds: float) -> None:
+            nonlocal expired
+            await self._clock.sleep(seconds)
+            expired = True
+            scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(expire, group.cancel_scope, task.timeout)
+            result = await self._act(task)
+            group.cancel_scope.cancel()
+        if result is None or (expired and result.status is not Status.PASSED):
+            return Result(Status.ERRORED, reason=f"timed out after {task.timeout:g} s")
+        return result
+
+    async def _act(self, task: Task[T]) -> Result[T]:
+        """The action's result; what it raises is an errored one."""
+        try:
+            return await task.action(self.ends)
+        except anyio.get_cancelled_exc_class():
+            if anyio.current_effective_deadline() == float("-inf"):
+                raise
+            # Not ours: something that the action awaited was cancelled behind its back.
+            return Result(Status.ERRORED, reason="something that it waited for was cancelled")
+        except SystemExit as error:
+            return Result(Status.ERRORED, reason=f"it tried to exit the process: {error.code!r}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on
+            return Result(Status.ERRORED, reason=f"{type(error).__name__}: {error}")
