@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
 
+import gym_api
 from gym_api import migrate
 from gym_api.postgres import PostgresStore
 from gym_api.settings import Settings
@@ -44,3 +46,10 @@ async def store(empty_database: str) -> AsyncIterator[PostgresStore]:
     store = PostgresStore(empty_database)
     yield store
     await store.close()
+
+
+@pytest.fixture
+def environment(empty_database: str) -> dict[str, str]:
+    """For a process of the service."""
+    source = str(Path(gym_api.__file__).parents[1])
+    return {**os.environ, "DATABASE_URL": empty_database, "PYTHONPATH": source}

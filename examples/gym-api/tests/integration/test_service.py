@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
@@ -17,18 +16,12 @@ Service = tuple[subprocess.Popen[str], str]
 
 
 @pytest.fixture
-def service(empty_database: str) -> Iterator[Service]:
+def service(environment: dict[str, str]) -> Iterator[Service]:
     port = str(_free_port())
     command = "from gym_api.cli import main; import sys; sys.exit(main(['serve']))"
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", command],
-        env={
-            **os.environ,
-            "DATABASE_URL": empty_database,
-            "HOST": "127.0.0.1",
-            "PORT": port,
-            "GYM_API_VERSION": "4.5.6",
-        },
+        env={**environment, "HOST": "127.0.0.1", "PORT": port, "GYM_API_VERSION": "4.5.6"},
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
