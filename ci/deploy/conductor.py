@@ -12,7 +12,7 @@ from ci.clock import Clock
 from ci.deploy.protocol import Condition, Instance, Router, Smoke, Target
 from ci.deploy.rollout import Phase, Rollout, advance, fail, resume
 from ci.errors import CiError, StageFailed
-from ci.values import Value
+from ci.values import Outcome, Value
 
 __all__ = ["Checks", "Conductor", "Journal"]
 
@@ -61,7 +61,8 @@ class Conductor:
                 await self._steps[rollout.phase](rollout)
             except CiError as error:
                 _log.warning("rollout.step_failed", phase=rollout.phase, error=str(error))
-                rollout = fail(rollout, f"{rollout.phase}: {error}")
+                outcome = Outcome.FAILED if error.exit_code == 1 else Outcome.ERRORED
+                rollout = fail(rollout, f"{rollout.phase}: {error}", outcome)
             else:
                 _log.info("rollout.step_done", phase=rollout.phase, new=rollout.new.name)
                 rollout = advance(rollout)

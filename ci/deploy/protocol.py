@@ -133,7 +133,8 @@ class Runtime(Protocol):
         these through, over the image's Env, and puts no value of them on the command line, which
         every user of the machine can read. The program uses the network of this machine and sees
         ``binds`` (path inside to folder outside, writable). ``rootfs`` is never written to: what
-        the program writes elsewhere is lost. SIGTERM to the command's process is passed to the
-        program; when the command is killed, so is the program.
+        the program writes elsewhere is lost. SIGTERM, SIGINT and SIGQUIT to the command's process
+        are passed to the program, and the command ends as the program does; when the command is
+        killed, so is the program.
         """
         ...

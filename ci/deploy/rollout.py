@@ -24,7 +24,7 @@ from itertools import pairwise
 
 from ci.deploy.protocol import Instance
 from ci.errors import CiError
-from ci.values import Value
+from ci.values import Outcome, Value
 
 __all__ = ["Phase", "Rollout", "RolloutError", "abort", "advance", "fail", "pause", "promote",
            "resume"]  # fmt: skip
@@ -83,6 +83,7 @@ _NEXT = {
 _ENDED = (Phase.SUCCEEDED, Phase.ABORTED)
 _MOVED = (Phase.SHIFTING, Phase.PROBING, Phase.CONFIRMING)
 _SETTLING = (Phase.DRAINING, Phase.RETIRING)
+_BADNESS = list(Outcome)
 _BACK = (Phase.RETURNING, Phase.EMPTYING, Phase.DISCARDING)
 
 
@@ -103,8 +104,12 @@ class Rollout(Value):
     step: int = 0
     phase: Phase = Phase.PREPARING
     paused: bool = False
+    #: Traffic was given to the new instance, or may have been.
+    moved: bool = False
     #: What went wrong, in order.
     reasons: tuple[str, ...] = ()
+    #: Whose fault that was: the release failed, or the machine errored; the worst of them.
+    outcome: Outcome = Outcome.PASSED
 
     @property
     def ended(self) -> bool:
@@ -127,7 +132,13 @@ class Rollout(Value):
 
     def becomes(self, phase: Phase, **changes: object) -> Rollout:
         """The same rollout in another phase."""
-        return self.model_copy(update={"phase": phase, **changes})
+        moved = self.moved or phase is Phase.SHIFTING
+        return self.model_copy(update={"phase": phase, "moved": moved, **changes})
+
+    def noting(self, reason: str, outcome: Outcome) -> Rollout:
+        """The same rollout with one more thing that went wrong."""
+        worst = max(self.outcome, outcome, key=_BADNESS.index)
+        return self.model_copy(update={"reasons": (*self.reasons, reason), "outcome": worst})
 
 
 def advance(rollout: Rollout) -> Rollout:
@@ -141,7 +152,7 @@ def advance(rollout: Rollout) -> Rollout:
     return rollout.becomes(Phase.DRAINING if rollout.old else Phase.SUCCEEDED)
 
 
-def fail(rollout: Rollout, reason: str) -> Rollout:
+def fail(rollout: Rollout, reason: str, outcome: Outcome = Outcome.FAILED) -> Rollout:
     """The state after its phase could not be done.
 
     Before the new instance is confirmed that aborts. Afterwards it is noted and the rest is done.
@@ -149,20 +160,20 @@ def fail(rollout: Rollout, reason: str) -> Rollout:
     is not taken away.
     """
     if rollout.forward:
-        return abort(rollout, reason)
-    noted = rollout.model_copy(update={"reasons": (*rollout.reasons, reason)})
+        return abort(rollout, reason, outcome)
+    noted = rollout.noting(reason, outcome)
     if rollout.phase in (Phase.RESTORING, Phase.RETURNING):
         return noted.becomes(Phase.ABORTED)
     return noted if rollout.ended else noted.becomes(_NEXT[rollout.phase])
 
 
-def abort(rollout: Rollout, reason: str) -> Rollout:
+def abort(rollout: Rollout, reason: str, outcome: Outcome = Outcome.FAILED) -> Rollout:
     """Go back to the old instance; a rollout that already goes back only notes the reason.
 
     Raises:
         RolloutError: the new instance was confirmed; a rollback is a rollout of its own.
     """
-    noted = rollout.model_copy(update={"reasons": (*rollout.reasons, reason), "paused": False})
+    noted = rollout.noting(reason, outcome).model_copy(update={"paused": False})
     if rollout.forward:
         return noted.becomes(Phase.RESTORING if rollout.old else Phase.RETURNING)
     if rollout.phase in (*_SETTLING, Phase.SUCCEEDED):
@@ -216,5 +227,5 @@ def resume(rollout: Rollout, *, ready: Collection[str]) -> Rollout:
         return resumed if old else promote(resumed)
     if resumed.phase in _SETTLING and old and not new:
         reason = f"{resumed.new.name} is no longer ready"
-        return resumed.becomes(Phase.RESTORING, reasons=(*resumed.reasons, reason))
+        return resumed.noting(reason, Outcome.FAILED).becomes(Phase.RESTORING)
     return resumed.becomes(Phase.RESTORING) if resumed.phase in _BACK and not old else resumed

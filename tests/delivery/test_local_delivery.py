@@ -1,0 +1,72 @@
+"""The local target, with real processes, supervisord and Caddy."""
+
+import httpx
+import pytest
+
+from ci.errors import StageFailed
+from ci.values import Outcome
+
+
+async def get(url: str) -> httpx.Response:
+    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        return await client.get(url)
+
+
+async def version_at(url: str) -> str:
+    return str((await get(url + "/ready")).json()["version"])
+
+
+async def test_a_first_delivery_answers_at_the_environments_port(delivery, spec, archives):
+    record = await delivery.deploy(spec, *archives("1.0.0"))
+    assert record.outcome is Outcome.PASSED, record.reason
+    assert record.previous is None
+    assert record.url == f"http://127.0.0.1:{spec.port}"
+    assert await version_at(record.url) == "1.0.0"
+
+
+async def test_a_second_release_takes_over_and_the_first_one_ends(delivery, spec, archives, ledger):
+    first = await delivery.deploy(spec, *archives("1.0.0"))
+    second = await delivery.deploy(spec, *archives("1.1.0"))
+    assert (first.outcome, second.outcome) == (Outcome.PASSED, Outcome.PASSED)
+    assert second.previous
+    assert second.previous.version == "1.0.0"
+    assert await version_at(second.url) == "1.1.0"
+    assert ledger == [first, second]
+    (status,) = await delivery.environments()
+    assert (status.healthy, status.running) == (True, True)
+    assert status.release
+    assert status.release.version == "1.1.0"
+
+
+async def test_a_smoke_failure_after_the_switch_returns_to_the_old_release(
+    delivery, spec, archives
+):
+    await delivery.deploy(spec, *archives("1.0.0"))
+
+    async def smoke(url: str) -> None:
+        if url.endswith(str(spec.port)):
+            raise StageFailed("smoke", got="a wrong answer")
+
+    record = await delivery.deploy(spec, *archives("1.1.0"), smoke=smoke)
+    assert (record.outcome, record.rolled_back) == (Outcome.FAILED, True)
+    assert "a wrong answer" in record.reason
+    assert await version_at(record.url) == "1.0.0"
+
+
+@pytest.mark.parametrize("fault", ["unready", "crash", "other-version"])
+async def test_a_release_that_is_not_ready_never_gets_traffic(delivery, spec, archives, fault):
+    await delivery.deploy(spec, *archives("1.0.0"))
+    checks = spec.checks.model_copy(update={"ready_deadline": 2})
+    broken = spec.model_copy(update={"env": {"FAULT": fault}, "checks": checks})
+    record = await delivery.deploy(broken, *archives("1.1.0"))
+    assert (record.outcome, record.rolled_back) == (Outcome.FAILED, False)
+    assert await version_at(record.url) == "1.0.0"
+
+
+async def test_rollback_restores_the_last_good_release(delivery, spec, archives):
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        assert (await delivery.deploy(spec, *archives(version))).outcome is Outcome.PASSED
+    first = await delivery.rollback("shop", "development")
+    assert await version_at(first.url) == "1.1.0"
+    second = await delivery.rollback("shop", "development")
+    assert await version_at(second.url) == "1.0.0"
