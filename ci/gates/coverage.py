@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -41,10 +40,12 @@ class Coverage:
 
     def _reason(self, item: Evidence) -> Reason:
         coverage = item.coverage
-        if coverage is None or coverage.lines_total + coverage.branches_total == 0:
+        total = coverage.lines_total + coverage.branches_total if coverage else 0
+        if coverage is None or not total:
             return Reason(Outcome.INCONCLUSIVE, f"{item.stage}: no code to cover was measured")
+        covered = coverage.lines_covered + coverage.branches_covered
         # Cut, not rounded: 79.996 % is not to read as 80 %.
-        shown = math.floor(coverage.percent * 100) / 100
+        shown = 10_000 * covered // total / 100
         passed = coverage.percent >= self.minimum
         relation = "of" if passed else "is below the"
         return Reason(

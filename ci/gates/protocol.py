@@ -74,7 +74,7 @@ def fold(gate: str, reasons: Iterable[Reason]) -> Verdict:
         if outcome == Outcome.PASSED or reason.outcome != Outcome.PASSED
     ]
     notes = [reason.text for reason in unique if reason.outcome is None]
-    return Verdict(gate=gate, outcome=outcome, reasons=(*told, *notes))
+    return Verdict(gate=gate, outcome=outcome, reasons=tuple(dict.fromkeys((*told, *notes))))
 
 
 def _order(reason: Reason) -> tuple[int, str]:

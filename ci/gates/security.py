@@ -27,7 +27,7 @@ class SecurityPolicy(Value):
     #: Other thresholds for findings by scanner.
     thresholds: Mapping[str, Severity] = Field(default_factory=dict)
     #: Only vulnerabilities that a newer version cures count.
-    fixable_only: bool = True
+    fixable_only: bool = False
     #: How old a vulnerability database may be; None for any age.
     max_database_age: timedelta | None = timedelta(days=7)
     #: Whether an image that runs as root fails.

@@ -22,7 +22,7 @@ class Vulnerabilities:
     #: Vulnerabilities of this severity and above count. One of unknown severity counts as medium.
     fail_at: Severity = Severity.HIGH
     #: Only those that a newer version cures count; the others are noted.
-    fixable_only: bool = True
+    fixable_only: bool = False
     #: How old the database may be; None for any age. A small one for demonstration is not held to
     #: it, and is always noted.
     max_database_age: timedelta | None = timedelta(days=7)
