@@ -28,6 +28,7 @@ __all__ = [
     "NodePlan",
     "NodeRetried",
     "NodeStarted",
+    "Reported",
     "RunFinished",
     "RunStarted",
     "Sink",
@@ -193,6 +194,8 @@ Event: TypeAlias = (
     | RunFinished
 )
 EngineEvent: TypeAlias = NodeOutput | ExecStarted | ExecFinished
+#: What comes from below a run, by its feed.
+Reported: TypeAlias = EngineEvent | DeliveryMoved
 
 Sink: TypeAlias = Callable[[Event], None]
 
@@ -226,7 +229,7 @@ class Sinks:
 
 
 class Feed:
-    """Where an engine puts its events, and a run takes them from.
+    """Where engines and deliveries put their events, and a run takes them from.
 
     It is made before both: the session gets it as its ``on_event``, ``Pipeline.run`` as ``feed``.
     An engine names the cause of an event by the ``traceparent`` header of the request that asked
@@ -235,15 +238,15 @@ class Feed:
     """
 
     def __init__(self) -> None:
-        self._listeners: tuple[Callable[[EngineEvent], None], ...] = ()
+        self._listeners: tuple[Callable[[Reported], None], ...] = ()
 
-    def __call__(self, event: EngineEvent) -> None:
+    def __call__(self, event: Reported) -> None:
         """Hand it to who listens."""
         for listener in self._listeners:
             listener(event)
 
     @contextmanager
-    def listening(self, listener: Callable[[EngineEvent], None]) -> Iterator[None]:
+    def listening(self, listener: Callable[[Reported], None]) -> Iterator[None]:
         """Within the context, ``listener`` gets every event."""
         self._listeners += (listener,)
         try:
