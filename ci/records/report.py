@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from functools import cache
+from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
 
+from ci.records import text
 from ci.records.run import RunRecord
+from ci.records.view import view
 
 __all__ = ["render"]
 
 
 def render(record: RunRecord) -> str:
     """The page. It asks for nothing from anywhere, and all that it shows is escaped."""
-    return _template().render(run=record)
+    return _template().render(page=view(record), run=record)
 
 
 @cache
@@ -25,4 +31,18 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    for name in text.__all__:
+        environment.filters[name] = getattr(text, name)
+    # Our own two files, which go into the page as they are.
+    style, script = _own("report.css"), _own("report.js")
+    environment.globals.update(style=style, script=script, script_hash=_hash(script))
     return environment.get_template("report.html.j2")
+
+
+def _own(name: str) -> Markup:
+    return Markup(files("ci.records").joinpath(name).read_text("utf-8"))  # noqa: S704
+
+
+def _hash(script: str) -> str:
+    """What a Content-Security-Policy calls an inline script by."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
