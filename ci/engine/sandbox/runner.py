@@ -1,0 +1,277 @@
+"""Starts sandboxes from one long-lived thread, reads what they print, and sees them to their end.
+
+One thread, because the kernel's parent-death signal follows the *thread* that started bubblewrap:
+from a pool it would come when the pool shrinks. It serves all sandboxes with one selector.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import selectors
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import IO
+
+from ci.engine.execution import Namespaces, Stream
+
+__all__ = ["Command", "Ended", "Process", "Runner"]
+
+_CHUNK = 1 << 16
+_CLONE_NEWUSER = 0x10000000
+_CLONE_NEWNET = 0x40000000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A bubblewrap command line and what it inherits."""
+
+    argv: tuple[str, ...]
+    #: Read end of the pipe that bubblewrap tells its status by.
+    status_read: int
+    #: All descriptors that the command line names; closed here once it is started.
+    inherited: tuple[int, ...]
+    #: Closed likewise. None is nothing to read.
+    stdin: int | None = None
+    namespaces: Namespaces | None = None
+    on_output: Callable[[Stream, bytes], None]
+    #: Called once, when the sandbox and all in it are gone; in the runner's thread.
+    on_end: Callable[[Ended], None]
+
+    def close_inherited(self) -> None:
+        """Close this process's copies of what the sandbox inherited."""
+        for fd in (*self.inherited, *([self.stdin] if self.stdin is not None else [])):
+            os.close(fd)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a sandbox ended."""
+
+    #: Of the command, 128 + n for signal n; None when it never ran or was killed from outside.
+    exit_code: int | None
+    #: It was killed by ``Process.kill``.
+    killed: bool
+    #: bubblewrap could not be started at all.
+    error: OSError | None = None
+
+
+@dataclass(eq=False)
+class Process:
+    """A sandbox that was started or is about to be."""
+
+    command: Command
+    _runner: Runner
+    #: Of the sandbox's init, in the host's numbers; 0 until bubblewrap tells.
+    init_pid: int = 0
+    killed: bool = False
+    exit_code: int | None = None
+    _popen: subprocess.Popen[bytes] | None = None
+    _status: bytearray = field(default_factory=bytearray)
+    _open: set[int] = field(default_factory=set)
+
+    def kill(self) -> None:
+        """Kill all of it at once. ``on_end`` still comes."""
+        self._runner.call(self._kill)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command itself (not to the sandbox's init)."""
+        self._runner.call(lambda: self._signal(number))
+
+    def _kill(self) -> None:
+        self.killed = True
+        for pid in (self.init_pid, self._popen.pid if self._popen else 0):
+            if pid:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        for pid in _children(self.init_pid) if self.init_pid else []:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+def _children(pid: int) -> list[int]:
+    """Direct children of a process."""
+    with suppress(OSError), open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return [int(word) for word in file.read().split()]
+    return []
+
+
+class Runner:
+    """Runs sandboxes. Its thread is started with the first and ends with ``close``."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._selector.register(self._wake, selectors.EVENT_READ, None)
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._processes: set[Process] = set()
+        self._closing = False
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Have the runner's thread call ``function`` soon."""
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._serve, name="towpath-runner", daemon=True
+                )
+                self._thread.start()
+        self._calls.append(function)
+        os.eventfd_write(self._wake, 1)
+
+    def start(self, command: Command) -> Process:
+        """Start a sandbox soon; every outcome comes by its callbacks."""
+        process = Process(command, self)
+        self.call(lambda: self._start(process))
+        return process
+
+    def close(self) -> None:
+        """Kill what runs, wait until it is gone, and end the thread."""
+        if self._wake < 0:
+            return
+        if self._thread is not None:
+            self.call(self._shut)
+            self._thread.join()
+        self._selector.close()
+        os.close(self._wake)
+        self._wake = -1
+
+    # -- in the thread -------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        while self._processes or not self._closing:
+            for key, _ in self._selector.select():
+                if key.data is None:
+                    os.eventfd_read(self._wake)
+                else:
+                    key.data()
+            while self._calls:
+                self._calls.popleft()()
+
+    def _shut(self) -> None:
+        self._closing = True
+        for process in self._processes:
+            process._kill()  # noqa: SLF001 - one unit
+
+    def _start(self, process: Process) -> None:
+        command = process.command
+        if process.killed or self._closing:
+            self._abandon(process, Ended(exit_code=None, killed=True))
+            return
+        try:
+            popen = _spawn(command)
+        except OSError as error:
+            self._abandon(process, Ended(exit_code=None, killed=False, error=error))
+            return
+        command.close_inherited()
+        self._processes.add(process)
+        process._popen = popen  # noqa: SLF001
+        assert popen.stdout is not None  # noqa: S101 - PIPE was asked for
+        assert popen.stderr is not None  # noqa: S101
+        self._watch_stream(process, popen.stdout, "stdout")
+        self._watch_stream(process, popen.stderr, "stderr")
+        self._watch(process, command.status_read, lambda: self._read_status(process))
+        pidfd = os.pidfd_open(popen.pid)
+        self._watch(process, pidfd, lambda: self._reap(process, pidfd))
+
+    def _abandon(self, process: Process, ended: Ended) -> None:
+        process.command.close_inherited()
+        os.close(process.command.status_read)
+        process.command.on_end(ended)
+
+    def _watch(self, process: Process, fd: int, ready: Callable[[], None]) -> None:
+        self._selector.register(fd, selectors.EVENT_READ, ready)
+        process._open.add(fd)  # noqa: SLF001
+
+    def _done(self, process: Process, fd: int, *, close: bool = True) -> None:
+        """Stop watching; with the last one the process is over."""
+        self._selector.unregister(fd)
+        process._open.remove(fd)  # noqa: SLF001
+        if close:
+            os.close(fd)
+        if not process._open:  # noqa: SLF001
+            self._processes.discard(process)
+            code = None if process.killed else process.exit_code
+            process.command.on_end(Ended(exit_code=code, killed=process.killed))
+
+    def _watch_stream(self, process: Process, pipe: IO[bytes], stream: Stream) -> None:
+        fd = os.dup(pipe.fileno())
+        pipe.close()
+
+        def ready() -> None:
+            chunk = os.read(fd, _CHUNK)
+            if chunk:
+                process.command.on_output(stream, chunk)
+            else:
+                self._done(process, fd)
+
+        self._watch(process, fd, ready)
+
+    def _read_status(self, process: Process) -> None:
+        """Take in what bubblewrap tells: a JSON object a line, in pieces maybe."""
+        fd = process.command.status_read
+        chunk = os.read(fd, _CHUNK)
+        process._status += chunk  # noqa: SLF001
+        *lines, rest = bytes(process._status).split(b"\n")  # noqa: SLF001
+        process._status[:] = rest  # noqa: SLF001
+        for line in filter(None, lines):
+            self._take_status(process, json.loads(line))
+        if not chunk:
+            self._done(process, fd)
+
+    def _take_status(self, process: Process, status: dict[str, int]) -> None:
+        if "child-pid" in status:
+            process.init_pid = status["child-pid"]
+            try:
+                pidfd = os.pidfd_open(process.init_pid)
+            except ProcessLookupError:
+                return
+            self._watch(process, pidfd, lambda: self._done(process, pidfd))
+            if process.killed:
+                process._kill()  # noqa: SLF001
+        if "exit-code" in status:
+            process.exit_code = status["exit-code"]
+
+    def _reap(self, process: Process, pidfd: int) -> None:
+        assert process._popen is not None  # noqa: S101, SLF001 - it was started
+        process._popen.wait()  # noqa: SLF001
+        self._done(process, pidfd)
+
+
+def _spawn(command: Command) -> subprocess.Popen[bytes]:
+    """Start bubblewrap, in a session of its own: a Ctrl-C in the terminal is ours to handle."""
+    return subprocess.Popen(
+        command.argv,
+        env={},
+        stdin=subprocess.DEVNULL if command.stdin is None else command.stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=command.inherited,
+        start_new_session=True,
+        preexec_fn=_joiner(command.namespaces) if command.namespaces else None,  # noqa: PLW1509
+        cwd="/",
+    )
+
+
+def _joiner(namespaces: Namespaces) -> Callable[[], None]:
+    """What the child does before it becomes bubblewrap: enter the session's namespaces."""
+    setns = ctypes.CDLL(None, use_errno=True).setns
+    wanted = [(namespaces.net, _CLONE_NEWNET)]
+    if namespaces.user is not None:
+        wanted.insert(0, (namespaces.user, _CLONE_NEWUSER))
+
+    def join() -> None:
+        for fd, kind in wanted:
+            if setns(fd, kind) != 0:
+                os._exit(125)
+
+    return join

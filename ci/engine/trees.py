@@ -1,0 +1,186 @@
+"""Evaluates the vertices that no exec makes: each returns a layer, or none where nothing changes.
+
+All functions block; the solver calls them in threads.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from ci.engine.builder import LayerBuilder
+from ci.engine.digest import file_digest, owner_of
+from ci.engine.layers import Layer, Snapshot
+from ci.engine.merged import Entry, MergedTree, join, normalize
+from ci.engine.passwd import owner_ids
+from ci.engine.patterns import PatternList, select
+from ci.engine.store import Store
+from ci.engine.vertex import (
+    Copy,
+    DirectoryRef,
+    NewDirectory,
+    NewFile,
+    Owner,
+    Patterns,
+    Without,
+)
+
+__all__ = ["TreeBuilder"]
+
+
+class TreeBuilder:
+    """Makes layers in ``store``."""
+
+    def __init__(self, store: Store, *, as_root: bool) -> None:
+        self._store = store
+        self._as_root = as_root
+
+    def merged(self, snapshot: Snapshot) -> MergedTree:
+        """The merged view of a snapshot."""
+        return MergedTree(self._store.layer_paths(snapshot))
+
+    def _builder(self, base: MergedTree) -> tuple[LayerBuilder, Path]:
+        folder = self._store.temporary()
+        return LayerBuilder(base, folder, as_root=self._as_root), folder
+
+    def new_file(self, vertex: NewFile, below: Snapshot) -> Layer:
+        """The layer of a NewFile."""
+        base = self.merged(below)
+        builder, folder = self._builder(base)
+        place = base.resolve(normalize(vertex.path))
+        builder.write(place, vertex.contents, vertex.permissions, _owner(base, vertex.owner))
+        return self._store.add_layer(folder)
+
+    def new_directory(self, vertex: NewDirectory, below: Snapshot) -> Layer:
+        """The layer of a NewDirectory."""
+        base = self.merged(below)
+        builder, folder = self._builder(base)
+        place = base.resolve(normalize(vertex.path))
+        builder.make_directory(place, vertex.permissions, _owner(base, vertex.owner))
+        return self._store.add_layer(folder)
+
+    def copy(self, vertex: Copy, below: Snapshot, source: Snapshot) -> Layer:
+        """The layer of a Copy from a tree of snapshot ``source``.
+
+        Raises:
+            NoSuchPath: the source is missing or of the wrong type, or a file is in the way.
+        """
+        base = self.merged(below)
+        tree = self.merged(source)
+        owner = _owner(base, vertex.owner)
+        builder, folder = self._builder(base)
+        if isinstance(vertex.source, DirectoryRef):
+            root = directory(tree, vertex.source.path)
+            place = base.resolve(normalize(vertex.path))
+            entries = select(tree, root, vertex.patterns) if root else ()
+            if root is not None:
+                builder.put_tree(root, entries, place, owner=owner, mode=vertex.permissions)
+            else:
+                builder.ensure_directory(place)
+        else:
+            entry = tree.require(vertex.source.path, "file")
+            place = builder.resolve(vertex.path)
+            existing = base.lookup(place)
+            if existing is not None and existing.is_directory:
+                place = join(existing.path, os.path.basename(vertex.source.path))
+            builder.put(entry, place, owner=owner, mode=vertex.permissions)
+        return self._store.add_layer(folder)
+
+    def without(self, vertex: Without, below: Snapshot) -> Layer | None:
+        """The layer of a Without; None when nothing it names is there."""
+        base = self.merged(below)
+        places = sorted(set(self._matching(base, vertex.paths)))
+        if not places:
+            return None
+        builder, folder = self._builder(base)
+        gone = ""
+        for place in places:
+            if not gone or not place.startswith(gone + "/"):
+                builder.remove(place)
+                gone = place
+        return self._store.add_layer(folder)
+
+    def _matching(self, base: MergedTree, paths: Iterable[str]) -> Iterable[str]:
+        root = base.root()
+        for path in paths:
+            clean = normalize(path)
+            place = join(base.resolve(clean.rpartition("/")[0] or "/"), clean.rpartition("/")[2])
+            if base.lookup(place, follow=False) is not None:
+                yield place
+            elif root is not None and any(char in clean for char in "*?["):
+                wanted = PatternList((clean,))
+                yield from (e.path for e in base.walk(root) if wanted.matches(e.path[1:]))
+
+    def subset(self, source: Snapshot, path: str, patterns: Patterns) -> Layer | None:
+        """What of a directory is selected, as a tree of its own."""
+        tree = self.merged(source)
+        root = directory(tree, path)
+        if root is None:
+            return None
+        builder, folder = self._builder(MergedTree([]))
+        builder.put_tree(root, select(tree, root, patterns), "/")
+        return self._store.add_layer(folder)
+
+    def difference(self, lower: tuple[Snapshot, str], upper: tuple[Snapshot, str]) -> Layer | None:
+        """What a directory of ``upper`` has that one of ``lower`` has not, or has otherwise."""
+        old, new = self.merged(lower[0]), self.merged(upper[0])
+        root = directory(new, upper[1])
+        if root is None:
+            return None
+        old_root = normalize(lower[1])
+        skip = len(root.path.rstrip("/")) + 1
+        changed: set[str] = set()
+        for entry in new.walk(root):
+            relative = entry.path[skip:]
+            before = old.lookup(join(old_root, relative), follow=False)
+            if before is None or _differs(before, entry):
+                changed.add(relative)
+        needed = {parent for path in changed for parent in _parents(path)} | changed
+        builder, folder = self._builder(MergedTree([]))
+        kept = ((e.path[skip:], e) for e in new.walk(root) if e.path[skip:] in needed)
+        builder.put_tree(root, kept, "/")
+        return self._store.add_layer(folder)
+
+    def lone_file(self, source: Path, name: str, mode: int) -> Layer:
+        """A tree of one file, which is taken over."""
+        folder = self._store.temporary()
+        os.chmod(source, mode)
+        os.rename(source, folder / name)
+        return self._store.add_layer(folder)
+
+
+def directory(tree: MergedTree, path: str) -> Entry | None:
+    """The directory at ``path``; None for the root of the tree without layers.
+
+    Raises:
+        NoSuchPath: it is not there, or no directory.
+    """
+    if normalize(path) == "/":
+        return tree.root()
+    return tree.require(path, "directory")
+
+
+def _owner(base: MergedTree, owner: Owner | None) -> tuple[int, int] | None:
+    return None if owner is None or not owner.spec else owner_ids(base, owner.spec)
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _differs(old: Entry, new: Entry) -> bool:
+    before, after = old.status, new.status
+    if os.path.samestat(before, after) and old.host == new.host:
+        return False
+    if before.st_mode != after.st_mode or owner_of(old) != owner_of(new):
+        return True
+    if old.kind == "file":
+        if before.st_ino == after.st_ino and before.st_dev == after.st_dev:
+            return False
+        return before.st_size != after.st_size or file_digest(old.host) != file_digest(new.host)
+    if old.kind == "symlink":
+        return os.readlink(old.host) != os.readlink(new.host)
+    return stat.S_ISCHR(after.st_mode) and before.st_rdev != after.st_rdev
