@@ -1,0 +1,99 @@
+"""Fields of Container: images of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from ci.engine.api.context import Context
+from ci.engine.api.host import absolute
+from ci.engine.container import ContainerState
+from ci.engine.refusal import Unsupported
+from ci.engine.vertex import FileRef, Tarball
+
+__all__ = ["as_tarball", "export", "publish"]
+
+_COMPRESSIONS = {
+    "gzip": "gzip",
+    "zstd": "zstd",
+    "uncompressed": "uncompressed",
+}
+
+
+def as_tarball(
+    container: ContainerState,
+    ctx: Context,
+    *,
+    platform_variants: Sequence[str],
+    media_types: str,
+    forced_compression: str | None = None,
+) -> FileRef:
+    """An OCI archive of the container, and of its variants for other platforms."""
+    variants = [ctx.get(variant, ContainerState) for variant in platform_variants]
+    states = [*([container] if _is_something(container) or not variants else []), *variants]
+    compression = (forced_compression or "Gzip").lower()
+    if compression not in _COMPRESSIONS:
+        raise Unsupported(f"ImageLayerCompression.{forced_compression}")
+    tree = Tarball(
+        roots=tuple(state.root for state in states),
+        configs=tuple(
+            json.dumps(state.image_config(), sort_keys=True, separators=(",", ":"))
+            for state in states
+        ),
+        compression=_COMPRESSIONS[compression],
+        media_types="docker" if media_types in ("DockerMediaTypes", "DOCKER") else "oci",
+    )
+    return FileRef(tree=tree, path="/container.tar")
+
+
+async def export(
+    container: ContainerState,
+    ctx: Context,
+    *,
+    path: str,
+    platform_variants: Sequence[str],
+    media_types: str,
+    expand: bool,
+    forced_compression: str | None = None,
+) -> str:
+    """Write the OCI archive to the host; the path it has there."""
+    archive = as_tarball(
+        container,
+        ctx,
+        platform_variants=platform_variants,
+        forced_compression=forced_compression,
+        media_types=media_types,
+    )
+    place = absolute(ctx, container.expand(path) if expand else path)
+    await ctx.solver.export_file(archive, place, allow_parent_dir=False)
+    return place
+
+
+async def publish(
+    container: ContainerState,
+    ctx: Context,
+    *,
+    address: str,
+    platform_variants: Sequence[str],
+    media_types: str,
+    forced_compression: str | None = None,
+    registry_service: str | None = None,
+) -> str:
+    """Push the image; its reference with the digest."""
+    if registry_service:
+        raise Unsupported("Container.publish(registryService:)")
+    archive = as_tarball(
+        container,
+        ctx,
+        platform_variants=platform_variants,
+        forced_compression=forced_compression,
+        media_types=media_types,
+    )
+    place = ctx.temporary() / "container.tar"
+    await ctx.solver.export_file(archive, str(place), allow_parent_dir=False)
+    return await ctx.images.publish(address, place, container.registry_auth)
+
+
+def _is_something(container: ContainerState) -> bool:
+    """It is more than the handle on which ``publish`` is called for its variants."""
+    return container.digest != ContainerState(platform=container.platform).digest

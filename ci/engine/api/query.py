@@ -1,0 +1,135 @@
+"""Fields of Query."""
+
+from __future__ import annotations
+
+import posixpath
+from urllib.parse import urlsplit
+
+from ci.engine.api.context import Context
+from ci.engine.api.values import CacheVolume, HostState
+from ci.engine.container import ContainerState
+from ci.engine.images.oci import Platform
+from ci.engine.refusal import Refusal, Unsupported
+from ci.engine.vertex import (
+    DirectoryRef,
+    FileRef,
+    Http,
+    NewFile,
+    Scratch,
+    SecretRef,
+    Sharing,
+    Vertex,
+)
+
+__all__ = [
+    "cache_volume",
+    "container",
+    "default_platform",
+    "directory",
+    "file",
+    "host",
+    "http",
+    "node",
+    "secret",
+    "set_secret",
+    "version",
+]
+
+
+def container(_: object, ctx: Context, *, platform: str | None = None) -> ContainerState:
+    """An empty container."""
+    return ContainerState(platform=str(Platform.parse(platform)) if platform else ctx.platform)
+
+
+def directory(_: object, _ctx: Context) -> DirectoryRef:
+    """An empty directory."""
+    return DirectoryRef(tree=Scratch())
+
+
+def file(_: object, _ctx: Context, *, name: str, contents: str, permissions: int) -> FileRef:
+    """A file of these contents."""
+    if "/" in name or name in ("", ".", ".."):
+        raise Refusal("file name", got=repr(name), expected="a name without a folder")
+    tree = NewFile(
+        tree=Scratch(), path=f"/{name}", contents=contents.encode(), permissions=permissions
+    )
+    return FileRef(tree=tree, path=f"/{name}")
+
+
+def cache_volume(
+    _: object,
+    ctx: Context,
+    *,
+    key: str,
+    sharing: str,
+    owner: str,
+    source: str | None = None,
+    namespace: str = "",
+) -> CacheVolume:
+    """A cache volume by key."""
+    if not key:
+        raise Refusal("cache volume", got="an empty key", expected="a name")
+    return CacheVolume(
+        key=f"{namespace}:{key}" if namespace else key,
+        sharing=Sharing(sharing),
+        owner=owner,
+        source=ctx.get(source, DirectoryRef) if source else None,
+    )
+
+
+def secret(_: object, ctx: Context, *, uri: str, cache_key: str | None = None) -> SecretRef:
+    """A secret that is read from where the URI says."""
+    return ctx.secrets.from_uri(uri, cache_key or "")
+
+
+def set_secret(_: object, ctx: Context, *, name: str, plaintext: str) -> SecretRef:
+    """A secret of this value."""
+    return ctx.secrets.set(name, plaintext)
+
+
+def http(
+    _: object,
+    ctx: Context,
+    *,
+    url: str,
+    name: str | None = None,
+    permissions: int | None = None,
+    checksum: str | None = None,
+    auth_header: str | None = None,
+    experimental_service_host: str | None = None,
+) -> FileRef:
+    """A download."""
+    if experimental_service_host:
+        raise Unsupported("Query.http(experimentalServiceHost:)")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise Refusal("http", got=repr(url), expected="an http:// or https:// URL")
+    called = name or posixpath.basename(parts.path) or "index"
+    tree = Http(
+        url=url,
+        name=called,
+        permissions=0o600 if permissions is None else permissions,
+        checksum=checksum or "",
+        auth_header=ctx.get(auth_header, SecretRef) if auth_header else None,
+    )
+    return FileRef(tree=tree, path=f"/{called}")
+
+
+def host(_: object, _ctx: Context) -> HostState:
+    """The caller's machine."""
+    return HostState()
+
+
+def node(_: object, ctx: Context, *, id: str) -> Vertex:  # noqa: A002 - the field's argument
+    """The object of an ID."""
+    return ctx.objects.find(id)
+
+
+def default_platform(_: object, ctx: Context) -> str:
+    """The platform of this machine."""
+    return ctx.platform
+
+
+def version(_: object, ctx: Context) -> str:
+    """The version of Dagger's API that this is like."""
+    return ctx.version

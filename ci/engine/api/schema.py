@@ -1,0 +1,125 @@
+"""The executable schema: the SDL with the resolvers of this package bound to its fields."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from graphql import (
+    GraphQLField,
+    GraphQLInterfaceType,
+    GraphQLObjectType,
+    GraphQLResolveInfo,
+    GraphQLSchema,
+    build_ast_schema,
+    parse,
+    value_from_ast_untyped,
+)
+
+from ci.engine.api.context import Context
+from ci.engine.ids import type_name
+from ci.engine.refusal import Unsupported
+from ci.engine.vertex import Vertex
+
+__all__ = ["SDL", "build", "snake"]
+
+SDL = Path(__file__).with_name("schema.graphql")
+
+#: Where each type's resolvers are; a type that is not here answers nothing but its ID.
+_MODULES = {
+    "Query": ("query",),
+    "Container": ("container_config", "container_files", "container_run", "container_output"),
+    "Directory": ("directory",),
+    "File": ("file",),
+    "Host": ("host",),
+    "Secret": ("secret",),
+    "Service": ("service",),
+    "EnvVariable": ("plain",),
+    "Label": ("plain",),
+    "Port": ("plain",),
+    "HealthcheckConfig": ("plain",),
+    "Stat": ("plain",),
+    "CacheVolume": (),
+    "Socket": (),
+}
+
+_KEYWORDS = {"from": "from_", "import": "import_"}
+
+Resolver = Callable[..., Any]
+
+
+@cache
+def snake(name: str) -> str:
+    """A GraphQL name as Python writes it."""
+    snaked = re.sub(r"(?<=[a-z0-9])([A-Z])|(?<=[A-Z])([A-Z])(?=[a-z])", r"_\1\2", name).lower()
+    return _KEYWORDS.get(snaked, snaked)
+
+
+def build() -> GraphQLSchema:
+    """The schema, every field bound: to its resolver, or to the error that names it."""
+    document = parse(SDL.read_text(encoding="utf-8"), no_location=True)
+    schema = build_ast_schema(document, assume_valid=True, assume_valid_sdl=True)
+    for name, kind in schema.type_map.items():
+        if isinstance(kind, GraphQLInterfaceType):
+            kind.resolve_type = lambda value, _info, _type: type_name(value)
+        if not isinstance(kind, GraphQLObjectType) or name.startswith("__"):
+            continue
+        functions = _functions(name)
+        for field_name, field in kind.fields.items():
+            _bind(name, field_name, field, functions.get(snake(field_name)))
+    return schema
+
+
+def _functions(type_: str) -> dict[str, Resolver]:
+    """The resolvers of a type by name."""
+    found: dict[str, Resolver] = {}
+    for module_name in _MODULES.get(type_, ()):
+        module = importlib.import_module(f"ci.engine.api.{module_name}")
+        found |= {name: getattr(module, name) for name in module.__all__}
+    return found
+
+
+def _bind(type_: str, name: str, field: GraphQLField, function: Resolver | None) -> None:
+    """Give the field its ``resolve``."""
+    defaults = {}
+    for argument_name, argument in field.args.items():
+        argument.out_name = snake(argument_name)
+        default = argument.default.literal if argument.default else None
+        if default is not None:
+            defaults[argument.out_name] = value_from_ast_untyped(default)
+    if name == "id":
+        field.resolve = _identify
+    elif function is None:
+        field.resolve = _unsupported(f"{type_}.{name}")
+    else:
+        field.resolve = _call(function, defaults)
+
+
+def _identify(source: Vertex, info: GraphQLResolveInfo[Context]) -> str:
+    """The ``id`` field of every type."""
+    return info.context.objects.id(source)
+
+
+def _unsupported(field: str) -> Resolver:
+    """A resolver that names the field."""
+
+    def resolve(_source: object, _info: GraphQLResolveInfo[Context], **_arguments: object) -> None:
+        raise Unsupported(field)
+
+    return resolve
+
+
+def _call(function: Resolver, defaults: dict[str, Any]) -> Resolver:
+    """A resolver that calls the function; null stands for the default."""
+
+    def resolve(source: object, info: GraphQLResolveInfo[Context], **arguments: object) -> object:
+        for argument, default in defaults.items():
+            if arguments.get(argument) is None:
+                arguments[argument] = default
+        return function(source, info.context, **arguments)
+
+    return resolve

@@ -1,0 +1,82 @@
+"""Pulls: the images of a session, each resolved once, and the record of what they were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+
+from ci.engine.container import ContainerState
+from ci.engine.secrets import Secrets
+from ci.engine.vertex import SecretRef
+
+if TYPE_CHECKING:
+    from ci.engine.images import Images, ResolvedImage
+
+__all__ = ["ImageUse", "Pulls"]
+
+Auth = Sequence[tuple[str, str, SecretRef]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageUse:
+    """An image that a session used."""
+
+    #: As the pipeline named it.
+    address: str
+    reference: str
+    digest: str
+    platform: str
+    #: What was used in its place, where it was not the image itself; else empty.
+    stand_in: str
+
+
+class Pulls:
+    """Resolves images by address; the same address is the same image to the session's end."""
+
+    def __init__(self, images: Images, secrets: Secrets) -> None:
+        self._images = images
+        self._secrets = secrets
+        self._resolved: dict[tuple[str, str], ResolvedImage] = {}
+        self._locks: dict[tuple[str, str], anyio.Lock] = {}
+
+    async def base(self, container: ContainerState, address: str) -> ContainerState:
+        """The container on that image.
+
+        Raises:
+            CiError: it is nowhere to be had.
+        """
+        image = await self._resolve(address, container.platform, container.registry_auth)
+        named = image.reference
+        reference = named if "@" in named else f"{named}@{image.digest}"
+        return container.from_image(reference, image.digest, image.config, container.platform)
+
+    def uses(self) -> tuple[ImageUse, ...]:
+        """All images that were used, in the order in which they were."""
+        return tuple(
+            ImageUse(
+                address=address,
+                reference=str(image.reference),
+                digest=image.digest,
+                platform=platform,
+                stand_in=image.stand_in,
+            )
+            for (address, platform), image in self._resolved.items()
+        )
+
+    async def _resolve(self, address: str, platform: str, auth: Auth) -> ResolvedImage:
+        key = (address, platform)
+        if key in self._resolved:
+            return self._resolved[key]
+        async with self._locks.setdefault(key, anyio.Lock()):
+            if key not in self._resolved:
+                plain = {
+                    registry: (user, (await self._secrets.value(secret)).decode().strip())
+                    for registry, user, secret in auth
+                }
+                self._resolved[key] = await self._images.resolve(
+                    address, platform=platform, auth=plain
+                )
+            return self._resolved[key]

@@ -1,0 +1,381 @@
+"""Services of a session: each definition runs once, healthy before anyone gets to reach it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Protocol, Self
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup, TaskStatus
+
+from ci.clock import Clock, SystemClock
+from ci.engine.execution import Attachment, Running
+from ci.engine.network import HostNetwork, Network, NetworkUnavailable, private_network
+from ci.engine.vertex import Exec, ServiceSpec
+from ci.errors import CiError
+
+__all__ = ["ServiceFailed", "Services", "Starter", "hostname", "label"]
+
+_log = structlog.get_logger()
+
+#: How long a service may take until it is healthy, where its health check does not say.
+HEALTHY_SECONDS = 120.0
+STOP_SECONDS = 10.0
+_TAIL_BYTES = 8_192
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 0.25
+
+Binding = tuple[str, ServiceSpec]
+
+
+class Starter(Protocol):
+    """What starts a service's process: the solver."""
+
+    async def start(self, exec_: Exec, attachment: Attachment) -> Running:
+        """Start the exec; its writes are kept nowhere."""
+        ...
+
+
+class ServiceFailed(CiError):
+    """A service ended, or never became healthy; holds the tail of its log."""
+
+    exit_code = 1
+
+    def __init__(self, name: str, what: str, log: str, *, hint: str = "") -> None:
+        tail = log.encode()[-_TAIL_BYTES:].decode("utf-8", "ignore").strip()
+        self.log = tail
+        end = f"\nthe end of its log:\n{tail}" if tail else "; it has logged nothing"
+        super().__init__(f"{name} {what}{end}", hint=hint)
+
+
+def hostname(spec: ServiceSpec) -> str:
+    """The name that a service has for all: what the user gave, or one made of its definition."""
+    if spec.hostname:
+        return spec.hostname
+    digest = bytes.fromhex(spec.digest)[:10]
+    return base64.b32encode(digest).decode().rstrip("=").lower()
+
+
+def label(spec: ServiceSpec) -> str:
+    """What messages call it."""
+    return spec.hostname or f"{' '.join(spec.exec.args)[:60]!r}"
+
+
+@dataclass(eq=False)
+class _Service:
+    """One that is starting, runs, or has ended."""
+
+    spec: ServiceSpec
+    #: Set when it is healthy, or failed to be.
+    settled: anyio.Event = field(default_factory=anyio.Event)
+    ended: anyio.Event = field(default_factory=anyio.Event)
+    running: Running | None = None
+    failure: CiError | None = None
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    kill: bool = False
+
+    def log(self) -> str:
+        return self.running.log() if self.running else ""
+
+
+class Services:
+    """The services of a session. An async context manager: all are stopped at its end."""
+
+    def __init__(
+        self,
+        starter: Callable[[], Starter],
+        *,
+        clock: Clock | None = None,
+        private: bool = True,
+        user_namespace: Callable[[], int | None] = lambda: None,
+        healthy_seconds: float = HEALTHY_SECONDS,
+    ) -> None:
+        self._starter = starter
+        self._clock = clock or SystemClock()
+        self._private = private
+        self._user_namespace = user_namespace
+        self._healthy_seconds = healthy_seconds
+        self._services: dict[str, _Service] = {}
+        self._network: Network | None = None
+        self._opening = anyio.Lock()
+        self._closing = anyio.Event()
+        self._tasks: TaskGroup | None = None
+        #: (name, log) of those that have ended.
+        self._ended_logs: list[tuple[str, str]] = []
+
+    async def __aenter__(self) -> Self:
+        self._tasks = await anyio.create_task_group().__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._tasks is not None  # noqa: S101 - it was entered
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as stopping:
+                for service in list(self._services.values()):
+                    stopping.start_soon(self._halt, service)
+            self._closing.set()
+            await self._tasks.__aexit__(None, None, None)
+
+    def logs(self) -> list[tuple[str, str]]:
+        """(name, log) of every service so far."""
+        alive = [(label(s.spec), s.log()) for s in self._services.values() if s.running]
+        return [*self._ended_logs, *alive]
+
+    # -- for execs ----------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def attach(self, services: tuple[Binding, ...]) -> AsyncIterator[Attachment]:
+        """Start what is bound and not running, wait until it is healthy, and tell the way.
+
+        Raises:
+            CiError: one of them failed.
+        """
+        if not services:
+            yield Attachment()
+            return
+        bound = [(alias, await self._wanted(spec)) for alias, spec in services]
+        for _, service in bound:
+            await self._wait_settled(service)
+        yield await self._attachment(bound)
+
+    async def _attachment(self, bound: list[tuple[str, _Service]]) -> Attachment:
+        network = await self.network()
+        names = [alias for alias, _ in bound]
+        names += [hostname(service.spec) for _, service in bound]
+
+        async def broken() -> CiError:
+            return await _first_ended(bound)
+
+        return Attachment(
+            hosts=tuple(("127.0.0.1", name) for name in dict.fromkeys(names)),
+            namespaces=network.namespaces,
+            env=_way_out(network, names),
+            broken=broken,
+        )
+
+    # -- for the API --------------------------------------------------------------------------
+
+    async def start(self, spec: ServiceSpec) -> None:
+        """Start it if it does not run, and wait until it is healthy.
+
+        Raises:
+            CiError: it failed.
+        """
+        await self._wait_settled(await self._wanted(spec))
+
+    async def stop(self, spec: ServiceSpec, *, kill: bool = False) -> None:
+        """Stop it if it runs: SIGTERM, then SIGKILL after 10 seconds, or at once."""
+        if service := self._services.get(spec.digest):
+            service.kill = kill
+            await self._halt(service)
+
+    async def wait_ended(self, spec: ServiceSpec) -> None:
+        """Return when it does not run."""
+        if service := self._services.get(spec.digest):
+            await service.ended.wait()
+
+    async def network(self) -> Network:
+        """The session's network, made when it is first needed."""
+        async with self._opening:
+            if self._network is None:
+                assert self._tasks is not None  # noqa: S101 - used within the context
+                self._network = await self._tasks.start(self._keep_network)
+            return self._network
+
+    # -- within -------------------------------------------------------------------------------
+
+    async def _keep_network(self, *, task_status: TaskStatus[Network]) -> None:
+        """Hold the network open to the end, in one task."""
+        if not self._private:
+            task_status.started(HostNetwork())
+            return
+        try:
+            async with private_network(self._user_namespace()) as network:
+                task_status.started(network)
+                await self._closing.wait()
+        except NetworkUnavailable as error:
+            _log.warning("network.shared", reason=str(error))
+            task_status.started(HostNetwork())
+
+    async def _wanted(self, spec: ServiceSpec) -> _Service:
+        """The service, which is started if it was not; it may not be healthy yet."""
+        assert self._tasks is not None  # noqa: S101 - used within the context
+        service = self._services.get(spec.digest)
+        if service is None:
+            service = self._services[spec.digest] = _Service(spec)
+            self._tasks.start_soon(self._run, service)
+        return service
+
+    async def _wait_settled(self, service: _Service) -> None:
+        await service.settled.wait()
+        if service.failure is not None:
+            raise service.failure
+
+    async def _halt(self, service: _Service) -> None:
+        """Have the service's task stop it, and wait for that."""
+        service.scope.cancel()
+        await service.ended.wait()
+
+    async def _run(self, service: _Service) -> None:
+        """A service's life."""
+        try:
+            with service.scope:
+                await self._live(service)
+        except CiError as error:
+            service.failure = error
+        except Exception as error:  # noqa: BLE001 - a task's end is told to those who wait
+            _log.exception("service.crashed", service=label(service.spec))
+            service.failure = CiError(f"service {label(service.spec)}", got=repr(error))
+        finally:
+            with anyio.CancelScope(shield=True):
+                if service.running is not None:
+                    await service.running.stop(grace=STOP_SECONDS, kill=service.kill)
+                    self._ended_logs.append((label(service.spec), service.log()))
+            if self._services.get(service.spec.digest) is service:
+                del self._services[service.spec.digest]
+            if not service.settled.is_set() and service.failure is None:
+                service.failure = CiError(f"service {label(service.spec)}", got="a stop")
+            service.settled.set()
+            service.ended.set()
+
+    async def _live(self, service: _Service) -> None:
+        """Start it with all that it binds itself, see it healthy, and wait for its end."""
+        spec = service.spec
+        async with self.attach(spec.exec.services) as reached:
+            network = await self.network()
+            attachment = replace(
+                reached,
+                hosts=(*reached.hosts, ("127.0.0.1", hostname(spec))),
+                namespaces=network.namespaces,
+                env=reached.env or _way_out(network, [hostname(spec)]),
+                broken=None,
+            )
+            await self._refuse_taken_ports(spec, network)
+            service.running = await self._starter().start(spec.exec, attachment)
+            await self._wait_healthy(service, network, attachment)
+            service.settled.set()
+            code = await service.running.wait()
+            _log.info("service.ended", service=label(spec), exit_code=code)
+
+    async def _refuse_taken_ports(self, spec: ServiceSpec, network: Network) -> None:
+        """A port that answers already would be taken for this service.
+
+        Raises:
+            CiError: one does.
+        """
+        for port in _checked_ports(spec):
+            if not await network.answers(port):
+                continue
+            others = [
+                label(other.spec)
+                for other in self._services.values()
+                if other.spec.digest != spec.digest
+                and any(number == port for number, _, _ in other.spec.ports)
+            ]
+            raise CiError(
+                f"service {label(spec)}",
+                got=f"port {port} taken by "
+                + (f"the service {others[0]}" if others else "another program"),
+                expected="a free port",
+                hint="services of one session share its network: give one of them another port",
+            )
+
+    async def _wait_healthy(
+        self, service: _Service, network: Network, attachment: Attachment
+    ) -> None:
+        """Return when it is healthy.
+
+        Raises:
+            ServiceFailed: it ended before, or took too long.
+        """
+        spec, running = service.spec, service.running
+        assert running is not None  # noqa: S101 - the caller started it
+        check = self._docker_check if spec.healthcheck else self._dial
+        deadline = self._clock.monotonic() + self._patience(spec)
+        pause = _FIRST_PAUSE
+        while True:
+            if running.exit_code is not None:
+                raise ServiceFailed(
+                    f"service {label(spec)}",
+                    f"exited with code {running.exit_code} before it was healthy",
+                    running.log(),
+                )
+            missing = await check(spec, network, attachment)
+            if not missing:
+                return
+            if self._clock.monotonic() >= deadline:
+                raise ServiceFailed(
+                    f"service {label(spec)}",
+                    f"is not healthy after {self._patience(spec):g} s: {missing}",
+                    running.log(),
+                )
+            await self._clock.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def _patience(self, spec: ServiceSpec) -> float:
+        """Seconds until an unhealthy service has failed."""
+        if not spec.healthcheck:
+            return self._healthy_seconds
+        interval, timeout, start_period, retries = spec.health_timing
+        return start_period + retries * (interval + timeout)
+
+    async def _dial(self, spec: ServiceSpec, network: Network, _: Attachment) -> str:
+        """What does not answer yet; empty when all does."""
+        for port in _checked_ports(spec):
+            if not await network.answers(port):
+                return f"nothing answers at port {port}"
+        return ""
+
+    async def _docker_check(self, spec: ServiceSpec, _: Network, attachment: Attachment) -> str:
+        """Run the health check beside the service: why it is not healthy, or empty."""
+        timeout = spec.health_timing[1]
+        probe = replace(spec.exec, args=spec.healthcheck, services=(), stdin="")
+        running = await self._starter().start(probe, attachment)
+        code: int | None = None
+        try:
+            with anyio.move_on_after(timeout):
+                code = await running.wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await running.stop(kill=True)
+        if code == 0:
+            return ""
+        return "its health check " + (
+            f"takes longer than {timeout:g} s" if code is None else f"exits with code {code}"
+        )
+
+
+def _checked_ports(spec: ServiceSpec) -> list[int]:
+    """TCP ports that a dial tells the health of."""
+    return [port for port, protocol, checked in spec.ports if checked and protocol == "TCP"]
+
+
+def _way_out(network: Network, names: list[str]) -> tuple[tuple[str, str], ...]:
+    """Proxy variables for programs in the network."""
+    if not network.proxy:
+        return ()
+    near = ",".join(["localhost", "127.0.0.1", "::1", *dict.fromkeys(names)])
+    pairs = [("http_proxy", network.proxy), ("https_proxy", network.proxy), ("no_proxy", near)]
+    return (*pairs, *((name.upper(), value) for name, value in pairs))
+
+
+async def _first_ended(bound: list[tuple[str, _Service]]) -> CiError:
+    """Wait until one of them has ended; the error that tells it."""
+    first: list[tuple[str, _Service]] = []
+
+    async def watch(alias: str, service: _Service) -> None:
+        assert service.running is not None  # noqa: S101 - it settled without failure
+        await service.running.wait()
+        first.append((alias, service))
+        tasks.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        for alias, service in bound:
+            tasks.start_soon(watch, alias, service)
+    alias, service = first[0]
+    code = service.running.exit_code if service.running else None
+    return ServiceFailed(f"bound service {alias!r}", f"exited (code {code})", service.log())
