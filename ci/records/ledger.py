@@ -13,8 +13,7 @@ from typing import Literal
 from pydantic import AwareDatetime, ValidationError
 
 from ci.errors import CiError
-from ci.records.run import DeliveryRecord
-from ci.values import Outcome, Value
+from ci.values import DeliveryRecord, Outcome, Value
 
 __all__ = ["FILE_NAME", "Damage", "Ledger", "LedgerEntry", "LedgerReading"]
 

@@ -28,15 +28,21 @@ def _template() -> Template:
         loader=PackageLoader("ci.records", package_path=""),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in text.__all__:
-        environment.filters[name] = getattr(text, name)
+    filters = (text.duration, text.moment, text.short_digest, text.size, text.web_address)
+    environment.filters.update({each.__name__: each for each in filters})
     # Our own two files, which go into the page as they are.
     style, script = _own("report.css"), _own("report.js")
     environment.globals.update(style=style, script=script, script_hash=_hash(script))
     return environment.get_template("report.html.j2")
+
+
+def _finalize(value: object) -> object:
+    """Every text of the record, less what acts on a terminal; ours (Markup) as it is."""
+    return text.clean(value) if type(value) is str else value
 
 
 def _own(name: str) -> Markup:

@@ -29,7 +29,6 @@ from ci.values import DeliveryRecord, Evidence, Finding, Outcome, Status, Value,
 __all__ = [
     "FILE_NAME",
     "SCHEMA_VERSION",
-    "DeliveryRecord",
     "EngineRecord",
     "ImageRecord",
     "NodeKind",

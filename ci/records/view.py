@@ -270,11 +270,13 @@ def _ticks(seconds: float) -> tuple[Tick, ...]:
     step = next((each for each in _INTERVALS if seconds / each <= 6), seconds / 6)
     count = int(0.97 * seconds / step)
     return tuple(
-        Tick(
-            left=round(100 * step * each / seconds, 3), label=duration(step * each) if each else "0"
-        )
+        Tick(left=round(100 * step * each / seconds, 3), label=_tick(step * each))
         for each in range(count + 1)
     )
+
+
+def _tick(seconds: float) -> str:
+    return duration(seconds).replace(".0 s", " s") if seconds else "0"
 
 
 def _looks(run: RunRecord) -> Iterator[Look]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from ci.records.run import (
-    DeliveryRecord,
     EngineRecord,
     ImageRecord,
     NodeKind,
@@ -18,6 +17,7 @@ from ci.records.run import (
 from ci.values import (
     Coverage,
     Database,
+    DeliveryRecord,
     Evidence,
     Finding,
     Image,
@@ -160,7 +160,7 @@ def scan(
     )
 
 
-def tests_of(stage: str, *, passed: int, failed: bool = False) -> Evidence:
+def evidence_of_tests(stage: str, *, passed: int, failed: bool = False) -> Evidence:
     """Evidence of a test stage."""
     names = (
         "test_a_message_is_read_back",
@@ -248,14 +248,22 @@ def checks(*, failing: bool, cached: bool) -> list[NodeRecord]:
             "dependencies",
             8.3,
             5.4,
-            scan(
-                "dependencies", "trivy", "0.59.1", "pyyaml 5.3.1", *advisories, database=SMALL
-            ),
+            scan("dependencies", "trivy", "0.59.1", "pyyaml 5.3.1", *advisories, database=SMALL),
         ),
         one("iac", 13.2, 3.9, scan("iac", "trivy", "0.59.1", "a privileged pod")),
-        one("workflows", 13.7, 1.2, scan("workflows", "zizmor", "1.16.3", "a template injection", LOW)),
-        one("unit", 14.9, 9.6, tests_of("unit", passed=61 if failing else 63, failed=failing)),
-    ]  # fmt: skip
+        one(
+            "workflows",
+            13.7,
+            1.2,
+            scan("workflows", "zizmor", "1.16.3", "a template injection", LOW),
+        ),
+        one(
+            "unit",
+            14.9,
+            9.6,
+            evidence_of_tests("unit", passed=61 if failing else 63, failed=failing),
+        ),
+    ]
 
 
 def passed_run(*, cached: bool = False) -> RunRecord:
@@ -277,7 +285,13 @@ def passed_run(*, cached: bool = False) -> RunRecord:
 
     nodes += [
         gate("quality", at=24.6 * scale, needs=CHECKS),
-        stage("integration", 24.6, 17.2, "quality", evidence=tests_of("integration", passed=38)),
+        stage(
+            "integration",
+            24.6,
+            17.2,
+            "quality",
+            evidence=evidence_of_tests("integration", passed=38),
+        ),
         stage("build", 24.6, 21.4, "quality", evidence=BUILD),
         stage("sbom", 46.0, 3.1, "build", reports=("sbom/sbom.cdx.json", "sbom/sbom.spdx.json")),
         stage(
