@@ -1,13 +1,15 @@
 """What happens in a run, as frozen values: one event a value, dotted past-tense names.
 
-A sink is any function that takes an event. Sinks are called in the order given, in the thread
-that the event happened in, and must be quick; the terminal, the log and ``--json`` are sinks.
+A sink is any function that takes an event. Sinks are called in the order given, one at a time,
+in the thread that the event happened in, and must be quick; the terminal, the log and ``--json``
+are sinks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from threading import RLock
 from typing import Annotated, Literal, TypeAlias
 
 import structlog
@@ -217,15 +219,19 @@ class Sinks:
 
     def __init__(self, sinks: Sequence[Sink] = ()) -> None:
         self._sinks = list(sinks)
+        self._lock = RLock()
 
     def __call__(self, event: Event) -> None:
         """Hand it to each."""
-        for sink in tuple(self._sinks):
-            try:
-                sink(event)
-            except Exception as error:  # noqa: BLE001 - a broken display must not end a delivery
-                self._sinks.remove(sink)
-                _log.warning("sink.failed", sink=repr(sink), event_name=event.event, error=error)
+        with self._lock:
+            for sink in tuple(self._sinks):
+                try:
+                    sink(event)
+                except Exception as error:  # noqa: BLE001 - it must not end a delivery
+                    self._sinks.remove(sink)
+                    _log.warning(
+                        "sink.failed", sink=repr(sink), event_name=event.event, error=error
+                    )
 
 
 class Feed:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+import time
 from datetime import UTC, datetime
 from typing import get_args
 
@@ -92,3 +94,42 @@ def test_a_feed_reaches_who_listens_and_only_while_they_do() -> None:
         feed(event)
     feed(event)
     assert seen == [event]
+
+
+def test_sinks_are_called_one_at_a_time_whatever_the_thread() -> None:
+    at_once = most = 0
+    barrier = threading.Barrier(4)
+
+    def sink(_: Event) -> None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        time.sleep(0)  # lets another thread in, if one may come
+        at_once -= 1
+
+    sinks = Sinks([sink])
+
+    def emit() -> None:
+        barrier.wait()
+        for _ in range(200):
+            sinks(EVENTS[0])
+
+    threads = [threading.Thread(target=emit) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_a_sink_may_cause_an_event() -> None:
+    seen: list[str] = []
+
+    def sink(event: Event) -> None:
+        seen.append(event.event)
+        if len(seen) == 1:
+            sinks(EVENTS[-1])
+
+    sinks = Sinks([sink])
+    sinks(EVENTS[0])
+    assert seen == ["run.started", "run.finished"]
