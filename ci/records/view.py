@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ci.records.run import DeliveryRecord, ImageRecord, NodeKind, NodeRecord, RunRecord
+from ci.records.run import ImageRecord, NodeKind, NodeRecord, RunRecord
 from ci.records.text import age, duration
 from ci.values import (
     Coverage,
     Database,
+    DeliveryRecord,
     Finding,
     Image,
     Outcome,
