@@ -49,6 +49,11 @@ class FakeClock:
         while len(self._sleepers) < count:
             await self._changed.wait()
 
+    async def wait_sleeping_until(self, seconds: float) -> None:
+        """Return when one sleeps whose time comes then."""
+        while all(end != seconds for end, _ in self._sleepers):
+            await self._changed.wait()
+
     def advance(self, seconds: float) -> None:
         """Move on, and wake those whose time has come."""
         self._seconds += seconds

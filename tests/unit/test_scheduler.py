@@ -265,6 +265,29 @@ async def test_a_task_that_hangs_is_errored_when_its_time_is_over() -> None:
     assert ends["next"].reason == "unit errored"
 
 
+async def test_each_task_has_its_own_time_whatever_the_order_in_which_they_begin() -> None:
+    clock = FakeClock()
+    async with anyio.create_task_group() as group:
+
+        async def move() -> None:
+            for end in (30, 300, 600):
+                await clock.wait_sleeping_until(end)
+                clock.advance(end - clock.monotonic())
+
+        group.start_soon(move)
+        ends = await run(
+            task("long", act=hang, timeout=600),
+            task("medium", act=hang, timeout=300),
+            task("short", act=hang, timeout=30),
+            clock=clock,
+        )
+    assert {name: (end.seconds, end.reason) for name, end in ends.items()} == {
+        "short": (30, "timed out after 30 s"),
+        "medium": (300, "timed out after 300 s"),
+        "long": (600, "timed out after 600 s"),
+    }
+
+
 async def test_a_task_within_its_time_is_not_touched() -> None:
     clock = FakeClock()
     ends = await run(task("unit", act=gives(FAILED, "2 tests"), timeout=600), clock=clock)

@@ -1,19 +1,12 @@
-"""Runs a graph of tasks: in order, bounded, with time limits, retries and a sound end.
-
-A task that did not pass cancels what needs it and nothing else. Every task gets an end, also
-when the run is stopped. What a task does, and what its value means, is none of its business.
-"""
+"""One execution of a set of tasks."""
 
 from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -22,124 +15,16 @@ from ci.clock import Clock, SystemClock
 from ci.errors import ConfigError
 from ci.events import NodeFinished, NodeRetried, NodeStarted, Sink, Sinks
 from ci.graph import Graph
+from ci.scheduler.deadlines import Deadlines
+from ci.scheduler.stop import INTERRUPTED, Stop
+from ci.scheduler.task import Backoff, End, Result, Task, Trigger
 from ci.values import Status
 
-__all__ = ["Backoff", "End", "Need", "Result", "Scheduler", "Stop", "Task", "Trigger"]
+__all__ = ["Scheduler"]
 
 T = TypeVar("T")
 
-INTERRUPTED = "the run was interrupted"
 _BAD = frozenset({Status.FAILED, Status.ERRORED, Status.CANCELLED})
-
-
-class Trigger(StrEnum):
-    """When a task may begin, once all that it needs has ended."""
-
-    #: All of it passed, or was skipped where only the order matters.
-    PASSED = "passed"
-    #: However it ended: gates and reports.
-    ENDED = "ended"
-    #: However it ended, and also when the run is stopped, which does not interrupt it: clean-up.
-    ALWAYS = "always"
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """An edge. Where the need was skipped, a ``required`` one hands the skip on."""
-
-    name: str
-    required: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Result(Generic[T]):
-    """What one attempt of a task came to."""
-
-    status: Status
-    value: T | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class End(Generic[T]):
-    """How a task ended. The times are None, and attempts 0, where it never began."""
-
-    name: str
-    status: Status
-    value: T | None = None
-    reason: str = ""
-    #: The task whose end is the cause of this one's; itself where it is its own.
-    culprit: str
-    attempts: int = 0
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    seconds: float = 0.0
-
-
-#: Takes the ends so far, those of all needs among them. May raise: the task is then errored.
-Action: TypeAlias = Callable[[Mapping[str, End[T]]], Awaitable[Result[T]]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task(Generic[T]):
-    """A node of the graph. ``timeout`` is in seconds, for each attempt.
-
-    ``retries`` is how often it is begun again after it errored; what failed is never retried.
-    A task that always runs needs a timeout: nothing else ends it.
-    """
-
-    name: str
-    action: Action[T]
-    needs: tuple[Need, ...] = ()
-    trigger: Trigger = Trigger.PASSED
-    timeout: float | None = None
-    retries: int = 0
-
-    def __post_init__(self) -> None:
-        if self.trigger is Trigger.ALWAYS and self.timeout is None:
-            raise ConfigError(f"{self.name}: clean-up without a timeout", expected="seconds")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backoff:
-    """Exponential backoff with equal jitter: half of each delay is certain, half is random.
-
-    Times are in seconds. Source: M. Brooker, "Exponential Backoff And Jitter", 2015.
-    """
-
-    first: float = 1.0
-    factor: float = 2.0
-    ceiling: float = 60.0
-
-    def delay(self, attempt: int, rng: random.Random) -> float:
-        """How long to wait after that attempt, counted from 1."""
-        whole = min(self.ceiling, self.first * self.factor ** (attempt - 1))
-        return whole / 2 + rng.uniform(0, whole / 2)
-
-
-@dataclass
-class Stop:
-    """Asks a run to stop: what runs is interrupted, clean-up is done, and the run returns.
-
-    It may be called before the run begins, and more than once; the first reason stands.
-    To be called in the run's event loop.
-    """
-
-    reason: str = ""
-    _listeners: list[Callable[[str], None]] = field(default_factory=list)
-
-    def __call__(self, reason: str = INTERRUPTED) -> None:
-        """Stop, for this reason."""
-        if not self.reason:
-            self.reason = reason
-            for listener in self._listeners:
-                listener(reason)
-
-    def notify(self, listener: Callable[[str], None]) -> None:
-        """Call ``listener`` with the reason when the run is to stop, or now if it is already."""
-        self._listeners.append(listener)
-        if self.reason:
-            listener(self.reason)
 
 
 class Scheduler(Generic[T]):
@@ -178,6 +63,7 @@ class Scheduler(Generic[T]):
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._backoff = backoff or Backoff()
+        self._deadlines = Deadlines(self._clock)
         self._rank = {name: number for number, name in enumerate(self.graph.order)}
         self._waiting = {name: len(before) for name, before in self.graph.needs.items()}
         self._ready: list[int] = []
@@ -190,7 +76,7 @@ class Scheduler(Generic[T]):
 
     async def run(self, stop: Stop | None = None) -> Mapping[str, End[T]]:
         """Run all; to be called once. A cancellation is raised after clean-up has ended."""
-        async with anyio.create_task_group() as group:
+        async with self._deadlines.watching(), anyio.create_task_group() as group:
             self._group = group
             if stop is not None:
                 stop.notify(self._stop)
@@ -331,22 +217,11 @@ class Scheduler(Generic[T]):
         """One attempt, within its time."""
         if task.timeout is None:
             return await self._act(task)
-        result: Result[T] | None = None
-        expired = False
-
-        async def expire(scope: anyio.CancelScope, seconds: float) -> None:
-            nonlocal expired
-            await self._clock.sleep(seconds)
-            expired = True
-            scope.cancel()
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(expire, group.cancel_scope, task.timeout)
+        with self._deadlines.limit(task.timeout) as deadline:
             result = await self._act(task)
-            group.cancel_scope.cancel()
-        if result is None or (expired and result.status is not Status.PASSED):
-            return Result(Status.ERRORED, reason=f"timed out after {task.timeout:g} s")
-        return result
+            if not deadline.expired or result.status is Status.PASSED:
+                return result
+        return Result(Status.ERRORED, reason=f"timed out after {task.timeout:g} s")
 
     async def _act(self, task: Task[T]) -> Result[T]:
         """The action's result; what it raises is an errored one."""
