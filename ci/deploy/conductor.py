@@ -131,6 +131,10 @@ class Conductor:
             await self.smoke((await self.target.status(rollout.new)).url)
 
     async def _shift(self, rollout: Rollout) -> None:
+        if rollout.phase is Phase.SHIFTING:
+            condition = await self.target.status(rollout.new)
+            if not condition.ready:
+                raise self._unready(rollout.new, condition)
         await self.router.shift(rollout.weights)
 
     async def _probe(self, rollout: Rollout) -> None:

@@ -221,6 +221,8 @@ def resume(rollout: Rollout, *, ready: Collection[str]) -> Rollout:
     if not resumed.old:
         return resumed
     new, old = resumed.new.name in ready, resumed.old.name in ready
+    if resumed.phase is Phase.CHECKING and not new:
+        return resumed.becomes(Phase.STARTING)
     if resumed.phase in _MOVED:
         if not new:
             return abort(resumed, f"{resumed.new.name} is no longer ready")

@@ -44,9 +44,9 @@ class PlainRuntime:
         args: Sequence[str],
     ) -> list[str]:
         process = config["config"]
-        program, *rest = [*process["Entrypoint"], *(args or process.get("Cmd", []))]
+        command: list[str] = [*process["Entrypoint"], *(args or process.get("Cmd", []))]
         folders = [f"{inside}={outside}" for inside, outside in binds.items()]
-        return [sys.executable, str(rootfs / program), *rest, *folders]
+        return [sys.executable, str(rootfs / command[0]), *command[1:], *folders]
 
 
 def write_archive(dest: Path, files: Mapping[str, str], config: Mapping[str, Any]) -> str:

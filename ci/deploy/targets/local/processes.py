@@ -121,10 +121,12 @@ class Processes:
     async def shutdown(self) -> None:
         """Return when no process of the environment runs any more."""
         if await self.running():
+            known = await self._call("getAllConfigInfo")
+            for config in sorted(known, key=lambda config: -int(config["process_prio"])):
+                await self.stop(str(config["name"]))
             pid = int(await self._call("getPID"))
-            patience = 10.0 + sum(_patience(config) for config in self._configs())
             await self._call("shutdown")
-            await anyio.to_thread.run_sync(_wait_exit, pid, patience)
+            await anyio.to_thread.run_sync(_wait_exit, pid, _START_DEADLINE)
         await anyio.to_thread.run_sync(self._clear)
 
     def _clear(self) -> None:
@@ -340,11 +342,6 @@ def _text(path: Path) -> str | None:
         return path.read_text(errors="replace")
     except OSError:
         return None
-
-
-def _patience(config: Path) -> float:
-    text = config.read_text()
-    return float(text.partition("stopwaitsecs=")[2].partition("\n")[0] or 0)
 
 
 def _ini(sections: Mapping[str, Mapping[str, object]]) -> str:
