@@ -23,7 +23,7 @@ from ci.values import (
     Verdict,
 )
 
-__all__ = ["Absence", "Bar", "Look", "Page", "Stop", "Suite", "Tick", "view"]
+__all__ = ["Absence", "Bar", "Look", "Page", "Stop", "Suite", "Tick", "caveats", "view"]
 
 _BAD = (Status.FAILED, Status.ERRORED)
 _SLOWEST = 8
@@ -124,7 +124,7 @@ def view(run: RunRecord) -> Page:
     return Page(
         run=run,
         headline=_headline(run),
-        caveats=tuple(_caveats(run)),
+        caveats=tuple(caveats(run)),
         path=tuple(_path(run)),
         faults=tuple(_faults(run)),
         bars=tuple(_bars(run)),
@@ -198,7 +198,7 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:-1]) + (" and " if names[1:] else "") + names[-1]
 
 
-def _caveats(run: RunRecord) -> Iterator[str]:
+def caveats(run: RunRecord) -> Iterator[str]:
     """What a reader must know before trusting the verdict."""
     if run.reason:
         yield run.reason[0].upper() + run.reason[1:]
