@@ -113,6 +113,11 @@ class LayerBuilder:
         """An entry of another tree (no directory) at a resolved path."""
         self._put(entry, self._place(path), owner=owner, mode=mode)
 
+    def copy(self, entry: Entry, path: str, *, owner: tuple[int, int] | None) -> None:
+        """As ``put``, but never a hard link: for what will be written to."""
+        host = self._place(path)
+        self._copy(entry, host, owner_of(entry) if owner is None else owner, None)
+
     def _put(
         self, entry: Entry, host: str, *, owner: tuple[int, int] | None, mode: int | None
     ) -> None:
@@ -121,6 +126,10 @@ class LayerBuilder:
         same_mode = mode is None or stat.S_IMODE(entry.status.st_mode) == mode
         if wanted == owner_of(entry) and (same_mode or kind != "file") and _link(entry.host, host):
             return
+        self._copy(entry, host, wanted, mode)
+
+    def _copy(self, entry: Entry, host: str, owner: tuple[int, int], mode: int | None) -> None:
+        kind = entry.kind
         if kind == "symlink":
             os.symlink(os.readlink(entry.host), host)
         elif kind == "file":
@@ -129,7 +138,7 @@ class LayerBuilder:
             os.mknod(host, entry.status.st_mode, entry.status.st_rdev)
         else:
             return
-        self._set_metadata(host, entry, wanted, mode)
+        self._set_metadata(host, entry, owner, mode)
 
     # -- whole trees ---------------------------------------------------------------------------
 

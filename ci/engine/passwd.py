@@ -88,13 +88,11 @@ def _missing(kind: str, name: str, file: str, known: list[str]) -> CiError:
 
 
 def _users(tree: MergedTree) -> list[_User]:
-    found = []
-    for fields in _lines(tree, "/etc/passwd", 6):
-        if fields[2].isdigit() and fields[3].isdigit():
-            found.append(
-                _User(name=fields[0], uid=int(fields[2]), gid=int(fields[3]), home=fields[5])
-            )
-    return found
+    return [
+        _User(name=fields[0], uid=int(fields[2]), gid=int(fields[3]), home=fields[5])
+        for fields in _lines(tree, "/etc/passwd", 6)
+        if fields[2].isdigit() and fields[3].isdigit()
+    ]
 
 
 def _groups(tree: MergedTree) -> list[tuple[str, int, list[str]]]:

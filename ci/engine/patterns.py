@@ -54,12 +54,13 @@ class PatternList:
 
     def __init__(self, patterns: tuple[str, ...]) -> None:
         cleaned = [_clean(pattern) for pattern in patterns]
+        self._exact = [re.compile(glob_expression(body), re.DOTALL) for _, body in cleaned if body]
         self._rules = [
             (negated, re.compile(glob_expression(body) + r"(?:/.*)?", re.DOTALL))
             for negated, body in cleaned
             if body
         ]
-        #: A pattern that matches everything, such as ``.`` or ``*``.
+        #: Some pattern takes back what others selected.
         self.has_negations = any(negated for negated, _ in cleaned)
         self._folders = [body.split("/") for negated, body in cleaned if not negated]
 
@@ -70,6 +71,10 @@ class PatternList:
             if selected is negated and expression.fullmatch(path):
                 selected = not negated
         return selected
+
+    def matches_itself(self, path: str) -> bool:
+        """Whether a pattern matches ``path`` itself, whatever is selected above it."""
+        return any(expression.fullmatch(path) for expression in self._exact)
 
     def may_match_below(self, folder: str) -> bool:
         """Whether something in ``folder`` could be selected, going by the patterns alone."""

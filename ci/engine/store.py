@@ -21,7 +21,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -160,7 +160,8 @@ class Store:
         """A fresh folder on the store's file system; removed at the latest by the next start."""
         folder = self._own / str(next(self._numbers))
         with self.guard():
-            folder.mkdir(mode=0o755)
+            folder.mkdir()
+            os.chmod(folder, 0o755)  # noqa: S103 - a root directory, whatever the umask
         return folder
 
     # -- layers --------------------------------------------------------------------------------
@@ -299,13 +300,30 @@ class Store:
 
     # -- volumes -------------------------------------------------------------------------------
 
-    def volume(self, identity: str) -> Path:
-        """The folder of a cache volume, made when missing. Asking counts as use."""
-        folder = self._volumes / blake3(identity.encode()).hexdigest()[:32]
-        with self.guard(), self.locked(exclusive=False):
-            folder.mkdir(exist_ok=True)
-            self.volume_lock(folder).touch()
+    def volume(self, identity: str, *, prepare: Callable[[Path], None] | None = None) -> Path:
+        """The folder of a cache volume. Asking counts as use.
+
+        A missing one is made, and ``prepare`` fills it before anyone sees it.
+        """
+        folder = self.volume_folder(identity)
+        with self.guard():
+            if not folder.is_dir():
+                fresh = self.temporary()
+                if prepare is not None:
+                    prepare(fresh)
+                try:
+                    fresh.rename(folder)
+                except OSError as error:
+                    if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                        raise
+                    remove_tree(fresh)
+            with self.locked(exclusive=False):
+                self.volume_lock(folder).touch()
         return folder
+
+    def volume_folder(self, identity: str) -> Path:
+        """Where a cache volume is, or would be."""
+        return self._volumes / blake3(identity.encode()).hexdigest()[:32]
 
     @staticmethod
     def volume_lock(folder: Path) -> Path:

@@ -48,15 +48,16 @@ __all__ = [
     "Tree",
     "Vertex",
     "Without",
+    "encode",
 ]  # fmt: skip
 
 
-def _encode(value: object) -> bytes:
+def encode(value: object) -> bytes:
     """Unambiguous bytes of a field: type tag, length, content."""
     if isinstance(value, Vertex):
         body = value.digest.encode()
     elif isinstance(value, tuple):
-        body = b"".join(_encode(item) for item in value)
+        body = b"".join(encode(item) for item in value)
     elif isinstance(value, bytes):
         body = value
     else:
@@ -76,7 +77,7 @@ class Vertex:
     def digest(self) -> str:
         """Hex BLAKE3 of the type's name and all fields that are compared."""
         parts = [type(self).__name__.encode()]
-        parts += [_encode(getattr(self, f.name)) for f in fields(self) if f.compare]
+        parts += [encode(getattr(self, f.name)) for f in fields(self) if f.compare]
         return blake3(b"\0".join(parts)).hexdigest()
 
     def __hash__(self) -> int:

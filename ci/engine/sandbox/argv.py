@@ -11,6 +11,7 @@ from ci.engine.sandbox.launcher import Identity
 __all__ = [
     "DOCKER_CAPABILITIES",
     "Bind",
+    "Data",
     "Descriptors",
     "Mode",
     "MountPlan",
@@ -72,7 +73,16 @@ class Tmpfs:
     size_bytes: int | None = None
 
 
-MountPlan = Overlay | Bind | Tmpfs
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """A read-only file in memory at ``target``; its content comes by an open descriptor."""
+
+    target: str
+    descriptor: int
+    mode: int = 0o400
+
+
+MountPlan = Overlay | Bind | Tmpfs | Data
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +96,8 @@ class Plan:
     args: tuple[str, ...]
     env: tuple[tuple[str, str], ...] = ()
     workdir: str = "/"
+    #: Make the workdir, and its parents, where they are missing.
+    make_workdir: bool = False
     user: Identity = field(default_factory=Identity)
     all_capabilities: bool = False
     #: It joins namespaces of the session first, and so is root in a user namespace already.
@@ -122,6 +134,8 @@ def arguments(plan: Plan, fds: Descriptors) -> tuple[list[str], list[str]]:
     hidden += ["--mqueue", "/dev/mqueue", "--proc", "/proc", "--ro-bind", "/sys", "/sys"]
     for mount in plan.mounts:
         hidden += _mount(mount)
+    if plan.make_workdir:
+        hidden += ["--perms", "755", "--dir", plan.workdir]
     hidden += ["--hostname", "towpath", "--chdir", plan.workdir, "--clearenv"]
     for name, value in plan.env:
         hidden += ["--setenv", name, value]
@@ -150,6 +164,9 @@ def _rights(plan: Plan, fds: Descriptors) -> list[str]:
 def _mount(mount: MountPlan) -> list[str]:
     if isinstance(mount, Bind):
         return ["--ro-bind" if mount.read_only else "--bind", mount.source, mount.target]
+    if isinstance(mount, Data):
+        content = str(mount.descriptor)
+        return ["--perms", f"{mount.mode:o}", "--ro-bind-data", content, mount.target]
     if isinstance(mount, Tmpfs):
         size = ["--size", str(mount.size_bytes)] if mount.size_bytes else []
         return ["--perms", f"{mount.mode:o}", *size, "--tmpfs", mount.target]

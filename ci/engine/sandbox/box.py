@@ -14,7 +14,7 @@ import anyio
 
 from ci.engine.execution import Namespaces, Stream
 from ci.engine.layers import remove_tree
-from ci.engine.sandbox.argv import Descriptors, Mode, Overlay, Plan, arguments
+from ci.engine.sandbox.argv import Data, Descriptors, Mode, Overlay, Plan, arguments
 from ci.engine.sandbox.launcher import open_launcher
 from ci.engine.sandbox.runner import Command, Ended, Process, Runner
 from ci.engine.sandbox.seccomp import ownership_filter
@@ -159,7 +159,10 @@ class Sandbox:
         stdin: int | None = None,
         namespaces: Namespaces | None = None,
     ) -> Process:
-        """Start a sandbox; its callbacks come in the runner's thread. ``stdin`` is taken over."""
+        """Start a sandbox; its callbacks come in the runner's thread.
+
+        Takes over ``stdin`` and the descriptors of the plan.
+        """
         program = self.program()
         path = dict(plan.env).get("PATH", os.defpath)
         switch_to = None if plan.mode is Mode.ONE_UID else plan.user
@@ -171,6 +174,7 @@ class Sandbox:
         visible, hidden = arguments(plan, fds)
         _fill(given, b"".join(os.fsencode(item) + b"\0" for item in hidden))
         inherited = [given, status_write, launcher, *([filter_] if filter_ is not None else [])]
+        inherited += [mount.descriptor for mount in plan.mounts if isinstance(mount, Data)]
         return self._runner.start(
             Command(
                 argv=(program, *visible),

@@ -38,6 +38,12 @@ class Ephemeral:
         except NoSuchPath:
             return  # an image without the usual folders can do without the usual files
 
+    def add_directory(self, path: str, mode: int) -> None:
+        """A directory where the image has none."""
+        place = self._builder.resolve(path)
+        self._note(place)
+        self._builder.make_directory(place, mode, None)
+
     def add_mount_point(self, path: str, *, directory: bool) -> str:
         """Something to mount on at ``path``, and the path with its links resolved.
 

@@ -1,0 +1,231 @@
+"""From vertices to snapshots, one case a vertex."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+
+from ci.engine.flights import gather
+from ci.engine.host import Import, import_directory, import_file
+from ci.engine.keys import fingerprint
+from ci.engine.layers import EMPTY, Layer, Snapshot
+from ci.engine.patterns import EVERYTHING
+from ci.engine.squash import squash
+from ci.engine.trees import TreeBuilder
+from ci.engine.vertex import (
+    Copy,
+    Diff,
+    DirectoryRef,
+    ExecMountOutput,
+    ExecRootOutput,
+    Filter,
+    HostDirectory,
+    HostFile,
+    Http,
+    ImageRoot,
+    NewDirectory,
+    NewFile,
+    Scratch,
+    Tarball,
+    Tree,
+    Without,
+)
+from ci.errors import CiError
+
+if TYPE_CHECKING:
+    from ci.engine.solver import Solver
+
+__all__ = ["Evaluation", "UnknownImage"]
+
+#: Bytes of mount options that layers may take; the kernel's page of 4,096 also holds the exec's
+#: own three folders and bwrap's flags.
+_OPTIONS = 3_700
+_MAX_LAYERS = 400
+
+
+class UnknownImage(CiError):
+    """The store does not have an image's layers (any more)."""
+
+
+class Evaluation:
+    """Evaluates the vertices of one solver."""
+
+    def __init__(self, solver: Solver, *, as_root: bool) -> None:
+        self._solver = solver
+        self._store = solver.store
+        self._as_root = as_root
+        self._trees = TreeBuilder(self._store, as_root=as_root)
+
+    async def snapshot(self, tree: Tree) -> Snapshot:  # noqa: PLR0911 - one case a vertex
+        """The layers of a tree."""
+        match tree:
+            case Scratch():
+                return EMPTY
+            case ImageRoot():
+                return self._image(tree)
+            case HostDirectory():
+                return ((await self.host_directory(tree)).layer,)
+            case HostFile():
+                return ((await self._host_file(tree)).layer,)
+            case ExecRootOutput():
+                record = await self._solver.exec_record(tree.exec)
+                return tuple(record["layers"])
+            case ExecMountOutput():
+                return await self._mount_output(tree)
+            case _:
+                return await self._built(tree)
+
+    def _image(self, tree: ImageRoot) -> Snapshot:
+        record = self._store.get("image", tree.image_digest)
+        layers = tuple(record["layers"]) if record else ()
+        if record is None or not self._store.has_layers(layers):
+            raise UnknownImage(
+                f"image {tree.reference or tree.image_digest}",
+                got="it is not in the store (any more)",
+                hint="run again: it is fetched anew",
+            )
+        return layers
+
+    async def host_directory(self, tree: HostDirectory) -> Import:
+        """The import of a host folder, made once a session."""
+        call = partial(import_directory, self._store, tree.path, tree.patterns)
+        return await self._solver.once("host " + tree.digest, partial(_in_thread, call))
+
+    async def _host_file(self, tree: HostFile) -> Import:
+        call = partial(import_file, self._store, tree.path)
+        return await self._solver.once("host " + tree.digest, partial(_in_thread, call))
+
+    async def _mount_output(self, tree: ExecMountOutput) -> Snapshot:
+        record = await self._solver.exec_record(tree.exec)
+        found = record["mounts"].get(tree.path)
+        if found is None:
+            raise CiError(f"mount {tree.path!r}", got="nothing is kept of it")
+        return tuple(found["layers"])
+
+    # -- what is built -------------------------------------------------------------------------
+
+    async def _built(self, tree: Tree) -> Snapshot:
+        match tree:
+            case NewFile() | NewDirectory() | Without():
+                return await self._change(tree)
+            case Copy():
+                return await self._copy(tree)
+            case Filter():
+                return await self._filter(tree)
+            case Diff():
+                return await self._diff(tree)
+            case Tarball():
+                return await self._tarball(tree)
+            case Http():
+                return await self._http(tree)
+        raise TypeError(f"cannot evaluate {type(tree).__name__}")
+
+    async def _change(self, tree: NewFile | NewDirectory | Without) -> Snapshot:
+        key = await self._solver.key(tree)
+        below = await self._solver.snapshot(tree.tree)
+        make: partial[Layer] | partial[Layer | None]
+        if isinstance(tree, NewFile):
+            make = partial(self._trees.new_file, tree, below)
+        elif isinstance(tree, NewDirectory):
+            make = partial(self._trees.new_directory, tree, below)
+        else:
+            make = partial(self._trees.without, tree, below)
+        return await self._over(below, await self._solver.kept("tree", key, make))
+
+    async def _copy(self, tree: Copy) -> Snapshot:
+        plain = tree.owner is None and tree.permissions is None and tree.patterns == EVERYTHING
+        whole = isinstance(tree.tree, Scratch) and tree.path == "/"
+        if plain and whole and isinstance(tree.source, DirectoryRef):
+            return await self._solver.subtree(tree.source)
+        key, below, source = await self._prepared(tree)
+        make = partial(self._trees.copy, tree, below, source)
+        return await self._over(below, await self._solver.kept("tree", key, make))
+
+    async def _prepared(self, tree: Copy) -> tuple[str, Snapshot, Snapshot]:
+        key = await self._solver.key(tree)
+        below, source = await gather(
+            partial(self._solver.snapshot, tree.tree),
+            partial(self._solver.snapshot, tree.source.tree),
+        )
+        return key, below, source
+
+    async def _filter(self, tree: Filter) -> Snapshot:
+        if tree.patterns == EVERYTHING:
+            return await self._solver.subtree(tree.source)
+        key = await self._solver.key(tree)
+        source = await self._solver.snapshot(tree.source.tree)
+        make = partial(self._trees.subset, source, tree.source.path, tree.patterns)
+        return await self._solver.kept("tree", key, make)
+
+    async def _diff(self, tree: Diff) -> Snapshot:
+        key = await self._solver.key(tree)
+        lower, upper = await gather(
+            partial(self._solver.snapshot, tree.lower.tree),
+            partial(self._solver.snapshot, tree.upper.tree),
+        )
+        make = partial(self._trees.difference, (lower, tree.lower.path), (upper, tree.upper.path))
+        return await self._solver.kept("tree", key, make)
+
+    async def subtree(self, key: str, snapshot: Snapshot, path: str) -> Snapshot:
+        """A directory as a tree of its own: hard links to its files."""
+        make = partial(self._trees.subset, snapshot, path, EVERYTHING)
+        return await self._solver.kept("subtree", key, make)
+
+    async def _tarball(self, tree: Tarball) -> Snapshot:
+        key = await self._solver.key(tree)
+        roots = await gather(*(partial(self._solver.snapshot, root) for root in tree.roots))
+        return await self._solver.kept("tree", key, partial(self._write_archive, tree, roots))
+
+    def _write_archive(self, tree: Tarball, roots: list[Snapshot]) -> Layer:
+        from ci.engine.images import archive  # noqa: PLC0415 - only where images are made
+
+        target = self._store.temporary() / "container.tar"
+        platforms = [
+            ([Path(path) for path in self._store.layer_paths(root)], json.loads(config))
+            for root, config in zip(roots, tree.configs, strict=True)
+        ]
+        archive.write(
+            target,
+            platforms=platforms,
+            compression=tree.compression,
+            media_types=tree.media_types,
+        )
+        return self._trees.lone_file(target, "container.tar", 0o600)
+
+    async def _http(self, tree: Http) -> Snapshot:
+        raise NotImplementedError
+
+    # -- long chains ---------------------------------------------------------------------------
+
+    async def _over(self, below: Snapshot, added: Snapshot) -> Snapshot:
+        if not added:
+            return below
+        return await anyio.to_thread.run_sync(self.on_top, below, added[0])
+
+    def on_top(self, below: Snapshot, layer: Layer | None) -> Snapshot:
+        """A layer over others, in a form that overlayfs takes."""
+        return self.fit((*below, layer)) if layer is not None else below
+
+    def fit(self, snapshot: Snapshot) -> Snapshot:
+        """The same tree in no more layers than can be mounted: the upper ones are squashed."""
+        cost = len(str(self._store.root)) + len("/oldroot/l/123456:")
+        room = min(_MAX_LAYERS, (_OPTIONS - 3 * (cost + 40)) // cost)
+        if len(snapshot) <= room:
+            return snapshot
+        kept, upper = snapshot[: room // 3], snapshot[room // 3 :]
+        key = fingerprint("squash", upper)
+        record = self._store.get("squash", key)
+        if record is None or not self._store.has_layers(tuple(record["layers"])):
+            folder = self._store.temporary()
+            squash(self._store.layer_paths(upper), folder, as_root=self._as_root)
+            record = {"layers": [self._store.add_layer(folder)]}
+            self._store.put("squash", key, record)
+        return (*kept, *record["layers"])
+
+
+async def _in_thread(call: partial[Import]) -> Import:
+    return await anyio.to_thread.run_sync(call)

@@ -1,0 +1,295 @@
+"""Runs one exec: prepare, sandbox, capture, keep."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+
+import anyio
+
+from ci.engine.capture import Capture
+from ci.engine.execution import ExecEvent, ExecFailed, ExecOutput, Secrets, Stream, meets
+from ci.engine.prepare import Inputs, Prepared, Written, prepare
+from ci.engine.sandbox.box import Sandbox, SandboxError
+from ci.engine.sandbox.lent import Host
+from ci.engine.sandbox.runner import Ended, Process
+from ci.engine.store import Store
+from ci.engine.vertex import CacheMount, Exec, Sharing
+
+__all__ = ["ExecRunner", "Finished", "ServiceProcess"]
+
+#: Bytes of output that an error carries. Source: Dagger's own limit.
+_ERROR_OUTPUT = 100 << 10
+_SERVICE_LOG = 1 << 20
+#: Output that waits for the event loop beyond this is not shown live (it is kept all the same).
+_BACKLOG = 8 << 20
+#: Between two tries to lock a volume that another process has: nothing tells when it is free.
+_LOCK_RETRY_SECONDS = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """An exec that met its expectation."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    combined: str
+    seconds: float
+    written: Written
+
+
+class ExecRunner:
+    """Runs execs in ``sandbox``; at most ``parallel`` at a time."""
+
+    def __init__(
+        self,
+        store: Store,
+        sandbox: Sandbox,
+        host: Host,
+        *,
+        parallel: int,
+        emit: Callable[[ExecEvent], None],
+    ) -> None:
+        self._store = store
+        self._sandbox = sandbox
+        self._host = host
+        self._emit = emit
+        self._slots = anyio.CapacityLimiter(parallel)
+        self._locks: dict[str, anyio.Lock] = {}
+
+    async def run(self, exec_: Exec, inputs: Inputs, secrets: Secrets) -> Finished:
+        """Run to the end.
+
+        Raises:
+            ExecFailed: the exit code is not what ``expect`` allows.
+            CiError: it could not be run, or a service that it needs ended.
+        """
+        async with self._volumes(exec_), self._slots:
+            prepared = await anyio.to_thread.run_sync(self._prepare, exec_, inputs)
+            try:
+                return await self._run(exec_, inputs, prepared, secrets)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(prepared.discard)
+
+    def _prepare(self, exec_: Exec, inputs: Inputs) -> Prepared:
+        with self._store.guard():
+            return prepare(exec_, inputs, self._store, self._host, self._sandbox.mode())
+
+    async def _run(
+        self, exec_: Exec, inputs: Inputs, prepared: Prepared, secrets: Secrets
+    ) -> Finished:
+        plan = await anyio.to_thread.run_sync(prepared.plan)
+        values = tuple(inputs.secrets.values())
+        live = _Live(exec_, self._emit)
+        capture = Capture(
+            {"stdout": secrets.scrubber(values), "stderr": secrets.scrubber(values)}, live.text
+        )
+        started = time.perf_counter()
+        prepared.handed_over = True
+        async with _unbroken(inputs):
+            ended = await self._sandbox.run(
+                plan,
+                on_output=capture.feed,
+                stdin=prepared.stdin,
+                namespaces=inputs.attachment.namespaces,
+            )
+        capture.finish()
+        code = _exit_code(ended, capture)
+        seconds = time.perf_counter() - started
+        if not meets(code, exec_.expect):
+            raise ExecFailed(
+                exec_.args, code,
+                stdout=_end_of(capture, "stdout"), stderr=_end_of(capture, "stderr"),
+            )  # fmt: skip
+        written = await anyio.to_thread.run_sync(self._take, prepared, capture)
+        return Finished(
+            exit_code=code,
+            stdout=capture.text("stdout"),
+            stderr=capture.text("stderr"),
+            combined=capture.text("combined"),
+            seconds=seconds,
+            written=written,
+        )
+
+    def _take(self, prepared: Prepared, capture: Capture) -> Written:
+        with self._store.guard():
+            return prepared.take(capture.raw("stdout"), capture.raw("stderr"))
+
+    async def start(self, exec_: Exec, inputs: Inputs, secrets: Secrets) -> ServiceProcess:
+        """Start a service. What it writes is dropped when it ends."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._volumes(exec_))
+            prepared = await anyio.to_thread.run_sync(self._prepare, exec_, inputs)
+            stack.callback(prepared.discard)
+            plan = await anyio.to_thread.run_sync(prepared.plan)
+            values = tuple(inputs.secrets.values())
+            capture = Capture(
+                {"stdout": secrets.scrubber(values), "stderr": secrets.scrubber(values)},
+                _Live(exec_, self._emit).text,
+                limit=_SERVICE_LOG,
+                keep_tail=True,
+            )
+            service = ServiceProcess(capture, stack.pop_all())
+            prepared.handed_over = True
+            service.process = self._sandbox.start(
+                plan,
+                on_output=capture.feed,
+                on_end=service.ended,
+                stdin=prepared.stdin,
+                namespaces=inputs.attachment.namespaces,
+            )
+            return service
+        raise AssertionError  # the stack swallows no errors
+
+    # -- cache volumes ---------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _volumes(self, exec_: Exec) -> AsyncIterator[None]:
+        """Hold the cache volumes of an exec, each as its sharing asks, always in one order."""
+        mounts = {m.volume: m for m in exec_.mounts if isinstance(m, CacheMount)}
+        async with AsyncExitStack() as stack:
+            for identity in sorted(mounts):
+                shared = mounts[identity].sharing is Sharing.SHARED
+                if not shared:
+                    lock = self._locks.setdefault(identity, anyio.Lock())
+                    await stack.enter_async_context(lock)
+                path = self._store.volume_lock(self._store.volume_folder(identity))
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                stack.callback(os.close, fd)
+                await _flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            yield
+
+
+async def _flock(fd: int, kind: int) -> None:
+    """Lock between processes; within this one no two execs compete for it."""
+    while True:
+        try:
+            fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            await anyio.sleep(_LOCK_RETRY_SECONDS)
+        else:
+            return
+
+
+@asynccontextmanager
+async def _unbroken(inputs: Inputs) -> AsyncIterator[None]:
+    """Cancel the body, and raise the error, when a bound service ends before it does."""
+    broken = inputs.attachment.broken
+    if broken is None:
+        yield
+        return
+    errors: list[Exception] = []
+
+    async def watch() -> None:
+        errors.append(await broken())
+        group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - raised below, out of the group
+            errors.append(error)
+        group.cancel_scope.cancel()
+    if errors:
+        raise errors[0]
+
+
+class _Live:
+    """Passes output on to the event loop as events, in the context of the call that asked."""
+
+    def __init__(self, exec_: Exec, emit: Callable[[ExecEvent], None]) -> None:
+        self._exec = exec_
+        self._emit = emit
+        self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
+        self._waiting = 0
+
+    def text(self, stream: Stream, text: str) -> None:
+        """Called in the runner's thread."""
+        if self._waiting > _BACKLOG:
+            return
+        self._waiting += len(text)
+        self._loop.call_soon_threadsafe(self._deliver, stream, text, context=self._context)
+
+    def _deliver(self, stream: Stream, text: str) -> None:
+        self._waiting -= len(text)
+        self._emit(ExecOutput(exec=self._exec, stream=stream, text=text))
+
+
+def _exit_code(ended: Ended, capture: Capture) -> int:
+    """The command's exit code. Raises SandboxError when the command never ran."""
+    if ended.exit_code is not None:
+        return ended.exit_code
+    said = str(ended.error) if ended.error else capture.text("stderr").strip()
+    raise SandboxError(
+        "sandbox", got=said[-2000:] or "it was killed from outside", expected="a sandbox"
+    )
+
+
+def _end_of(capture: Capture, name: str) -> str:
+    """The last 100 KiB of a stream."""
+    raw = capture.raw(name)
+    return raw[-_ERROR_OUTPUT:].decode("utf-8", "replace")
+
+
+class ServiceProcess:
+    """A service that runs. Implements ``execution.Running``."""
+
+    def __init__(self, capture: Capture, cleanup: AsyncExitStack) -> None:
+        self._capture = capture
+        self._cleanup = cleanup
+        self._loop = asyncio.get_running_loop()
+        self._over = anyio.Event()
+        self._cleaned = anyio.Lock()
+        self._code: int | None = None
+        self.process: Process | None = None
+
+    def ended(self, ended: Ended) -> None:
+        """Called once, in the runner's thread."""
+        code = ended.exit_code
+        if code is None:
+            code = 128 + signal.SIGKILL if ended.killed else 125
+        self._capture.finish()
+        self._loop.call_soon_threadsafe(self._end, code)
+
+    def _end(self, code: int) -> None:
+        self._code = code
+        self._over.set()
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._code
+
+    def log(self) -> str:
+        """The last 1 MiB of its output, scrubbed."""
+        return self._capture.text("combined")
+
+    async def wait(self) -> int:
+        """Wait for its end, and for what it left to be removed."""
+        await self._over.wait()
+        async with self._cleaned:
+            with anyio.CancelScope(shield=True):
+                await self._cleanup.aclose()
+        assert self._code is not None  # noqa: S101 - it is over
+        return self._code
+
+    async def stop(self, *, grace: float = 10.0, kill: bool = False) -> int:
+        """SIGTERM, then SIGKILL after ``grace`` seconds, or at once."""
+        assert self.process is not None  # noqa: S101 - set as soon as it is made
+        if not kill and not self._over.is_set():
+            self.process.signal(signal.SIGTERM)
+            with anyio.move_on_after(grace):
+                return await self.wait()
+        self.process.kill()
+        return await self.wait()

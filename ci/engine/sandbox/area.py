@@ -1,0 +1,80 @@
+"""A place in the sandbox that can be written to: an overlay over layers, and what is kept of it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from ci.engine.builder import LayerBuilder
+from ci.engine.layers import Layer, remove_tree
+from ci.engine.merged import MergedTree
+from ci.engine.sandbox.argv import Overlay
+from ci.engine.sandbox.ephemeral import Ephemeral
+from ci.engine.store import Store
+
+__all__ = ["Area"]
+
+
+class Area:
+    """An overlay at ``target``. Its folders are made under ``folder``, which is the caller's."""
+
+    def __init__(
+        self,
+        target: str,
+        layers: list[str],
+        folder: Path,
+        *,
+        as_root: bool,
+        read_only: bool = False,
+    ) -> None:
+        self.target = target
+        self.read_only = read_only
+        self.base = MergedTree(layers)
+        self._layers = layers
+        self._as_root = as_root
+        self._upper = folder / "u"
+        self._work = folder / "w"
+        lower = folder / "e"
+        for path in (folder, lower, self._upper, self._work):
+            path.mkdir(exist_ok=True)
+            os.chmod(path, 0o755)  # noqa: S103 - a root directory
+        self.ephemeral = Ephemeral(self.base, lower, as_root=as_root)
+        LayerBuilder(self.base, self._upper, as_root=as_root)
+        self._before = _metadata(self._upper)
+
+    def overlay(self) -> Overlay:
+        """The mount."""
+        lower = (*self._layers, self.ephemeral.folder)
+        if self.read_only:
+            return Overlay(target=self.target, lower=lower)
+        return Overlay(
+            target=self.target, lower=lower, upper=str(self._upper), work=str(self._work)
+        )
+
+    def write(self, path: str, contents: bytes, owner: tuple[int, int]) -> None:
+        """A file over what the sandbox left, at a path relative to the area."""
+        now = MergedTree([*self._layers, str(self._upper)])
+        builder = LayerBuilder(now, self._upper, as_root=self._as_root)
+        builder.write(now.resolve(path), contents, 0o644, owner)
+
+    def take(self, store: Store) -> Layer | None:
+        """What was written, as a layer of the store; None when nothing was."""
+        if self.read_only:
+            return None
+        upper = str(self._upper)
+        self.ephemeral.clean(upper)
+        with os.scandir(upper) as entries:
+            empty = next(entries, None) is None
+        if empty and _metadata(self._upper) == self._before:
+            return None
+        return store.add_layer(self._upper)
+
+    def discard(self) -> None:
+        """Remove what is left of its folders."""
+        remove_tree(self._upper.parent)
+
+
+def _metadata(folder: Path) -> tuple[int, int, int]:
+    status = os.lstat(folder)
+    return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid

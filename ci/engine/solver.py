@@ -1,0 +1,435 @@
+"""The solver: evaluates vertices, each once, from the store where it can."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+from ci.engine.digest import TreeHasher, lone_file_digest
+from ci.engine.evaluation import Evaluation
+from ci.engine.execs import ExecRunner, Finished, ServiceProcess
+from ci.engine.execution import (
+    Attachment,
+    ExecEvent,
+    ExecFailed,
+    ExecFinished,
+    ExecResult,
+    ExecStarted,
+    NoSecrets,
+    NoServices,
+    Secrets,
+    Services,
+)
+from ci.engine.export import export_directory, export_file
+from ci.engine.flights import Flights, gather
+from ci.engine.keys import Keys, fingerprint
+from ci.engine.layers import Layer, Snapshot
+from ci.engine.merged import Kind, MergedTree
+from ci.engine.outputs import Outputs
+from ci.engine.passwd import owner_ids
+from ci.engine.patterns import EVERYTHING, PatternList, select
+from ci.engine.prepare import Inputs
+from ci.engine.sandbox.argv import Mode
+from ci.engine.sandbox.box import Sandbox
+from ci.engine.sandbox.lent import Host
+from ci.engine.store import Record, Store
+from ci.engine.trees import directory
+from ci.engine.vertex import (
+    CacheMount,
+    Copy,
+    DirectoryMount,
+    DirectoryRef,
+    Exec,
+    FileMount,
+    FileRef,
+    HostDirectory,
+    HostFile,
+    Http,
+    Mount,
+    Owner,
+    Patterns,
+    Scratch,
+    SecretMount,
+    Tree,
+)
+
+__all__ = ["Counters", "Solver", "Stat"]
+
+T = TypeVar("T")
+
+
+@dataclass
+class Counters:
+    """What a solver did: tests assert on it."""
+
+    #: Execs that ran.
+    execs: int = 0
+    #: Execs whose result came from the store.
+    hits: int = 0
+    #: Trees that were built or imported.
+    trees: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stat:
+    """What is at a path of a tree."""
+
+    kind: Kind
+    size: int
+    #: Permission bits.
+    mode: int
+    #: With all links resolved.
+    path: str
+
+
+class Solver:
+    """Evaluates vertices. Use as an async context manager; leaving it stops what still runs.
+
+    Args:
+        store: Where results are kept; the caller closes it.
+        secrets: The session's secrets.
+        services: Starts the services that execs bind. May be set later: it needs the solver.
+        on_event: Called on the event loop, in the context (contextvars) of the call that first
+            asked for an exec.
+        sandbox: None makes one, and closes it at the end.
+        parallel: How many execs run at once; None is twice the processors, at least 4.
+        host: What containers borrow from this machine.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        secrets: Secrets | None = None,
+        services: Services | None = None,
+        on_event: Callable[[ExecEvent], None] | None = None,
+        sandbox: Sandbox | None = None,
+        parallel: int | None = None,
+        host: Host | None = None,
+    ) -> None:
+        self.store = store
+        self.secrets: Secrets = secrets or NoSecrets()
+        self.services: Services = services or NoServices()
+        self.counters = Counters()
+        self._on_event = on_event
+        self._own_sandbox = sandbox is None
+        self.sandbox = sandbox or Sandbox(scratch=store.temporary())
+        self._runner = ExecRunner(
+            store,
+            self.sandbox,
+            host or Host(),
+            parallel=parallel or max(4, 2 * (os.cpu_count() or 1)),
+            emit=self._emit,
+        )
+        self._outputs = Outputs(store)
+        self._group: TaskGroup | None = None
+        self._flights: Flights
+        self._keys: Keys
+        self._evaluation: Evaluation
+
+    async def __aenter__(self) -> Self:
+        mode = await anyio.to_thread.run_sync(self.sandbox.mode)
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        self._flights = Flights(self._group)
+        self._keys = Keys(self.content_digest, self.secrets, flavour=mode.value)
+        self._evaluation = Evaluation(self, as_root=mode is not Mode.ONE_UID)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        assert self._group is not None  # noqa: S101 - entered
+        self._group.cancel_scope.cancel()
+        result = await self._group.__aexit__(kind, error, trace)
+        if self._own_sandbox:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self.sandbox.close)
+        return result
+
+    # -- execs -----------------------------------------------------------------------------------
+
+    async def run(self, exec: Exec) -> ExecResult:  # noqa: A002 - the vertex's own name
+        """The result of an exec, from the store or by running it.
+
+        Raises:
+            ExecFailed: it ended with an exit code that ``expect`` does not allow.
+            CiError: it could not be run.
+        """
+        record = await self.exec_record(exec)
+        return await anyio.to_thread.run_sync(self._outputs.result, record)
+
+    async def exec_record(self, exec_: Exec) -> Record:
+        """The record of an exec that met its expectation."""
+        return await self._flights.once("exec " + exec_.digest, partial(self._exec, exec_))
+
+    async def _exec(self, exec_: Exec) -> Record:
+        key = await self._keys.of(exec_)
+        return await self._flights.once("exec-key " + key, partial(self._by_key, exec_, key))
+
+    async def _by_key(self, exec_: Exec, key: str) -> Record:
+        """Identical execs of different recipes meet here."""
+        record = self.store.get("exec", key)
+        if record is not None and self._outputs.whole(record):
+            self.counters.hits += 1
+            self._finished(exec_, record["exit_code"], cached=True, seconds=record["seconds"])
+            return {**record, "cached": True}
+        record = await self._run(exec_)
+        self.store.put("exec", key, record)
+        return {**record, "cached": False}
+
+    async def _run(self, exec_: Exec) -> Record:
+        async with self.services.attach(exec_.services) as attachment:
+            inputs = await self._inputs(exec_, attachment)
+            self.counters.execs += 1
+            self._emit(ExecStarted(exec=exec_))
+            try:
+                finished = await self._runner.run(exec_, inputs, self.secrets)
+            except ExecFailed as error:
+                self._finished(exec_, error.code, cached=False, seconds=0.0)
+                raise
+            except BaseException:
+                self._finished(exec_, None, cached=False, seconds=0.0)
+                raise
+        self._finished(exec_, finished.exit_code, cached=False, seconds=finished.seconds)
+        return await anyio.to_thread.run_sync(self._exec_to_record, finished, inputs)
+
+    def _exec_to_record(self, finished: Finished, inputs: Inputs) -> Record:
+        written = finished.written
+        root = self._evaluation.on_top(inputs.root, written.root)
+        mounts: dict[str, Any] = {}
+        for path, layer in written.mounts.items():
+            below = () if path in inputs.files else inputs.mounts[path]
+            mounts[path] = {"layers": list(self._evaluation.on_top(below, layer))}
+        return self._outputs.record(finished, root, mounts)
+
+    async def _inputs(self, exec_: Exec, attachment: Attachment) -> Inputs:
+        """Evaluate all that an exec needs."""
+        mounts = [m for m in exec_.mounts if _source(m) is not None]
+        wanted = [secret for _, secret in exec_.secret_env]
+        wanted += [m.secret for m in exec_.mounts if isinstance(m, SecretMount)]
+        root, *snapshots = await gather(
+            partial(self.snapshot, exec_.root),
+            *(partial(self._mounted, exec_, mount) for mount in mounts),
+        )
+        return Inputs(
+            root=self._evaluation.fit(root),
+            mounts={
+                m.path: self._evaluation.fit(s) for m, s in zip(mounts, snapshots, strict=True)
+            },
+            files=frozenset(m.path for m in mounts if isinstance(m, FileMount)),
+            secrets={secret.name: await self.secrets.value(secret) for secret in wanted},
+            attachment=attachment,
+        )
+
+    async def _mounted(self, exec_: Exec, mount: Mount) -> Snapshot:
+        """The tree to mount: a directory's own, with the owner that it is to have."""
+        source = _source(mount)
+        assert source is not None  # noqa: S101 - the caller chose
+        if isinstance(source, FileRef):
+            return await self.snapshot(source.tree)
+        if isinstance(mount, DirectoryMount) and mount.owner is not None:
+            uid, gid = await self._look(exec_.root, partial(owner_ids, spec=mount.owner.spec))
+            owner = Owner(spec=f"{uid}:{gid}")
+            return await self.snapshot(Copy(tree=Scratch(), path="/", source=source, owner=owner))
+        return await self.subtree(source)
+
+    async def start(self, exec: Exec, *, attachment: Attachment) -> ServiceProcess:  # noqa: A002
+        """Start a service's process; the caller stops it. What it writes is kept nowhere."""
+        inputs = await self._inputs(exec, attachment)
+        return await self._runner.start(exec, inputs, self.secrets)
+
+    # -- trees -----------------------------------------------------------------------------------
+
+    async def once(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
+        """What ``work`` gives, done once a session."""
+        return await self._flights.once(name, work)
+
+    async def snapshot(self, tree: Tree) -> Snapshot:
+        """The layers of a tree, evaluated."""
+        return await self._flights.once(
+            "tree " + tree.digest, partial(self._evaluation.snapshot, tree)
+        )
+
+    async def subtree(self, ref: DirectoryRef) -> Snapshot:
+        """The layers of a directory, as a tree of its own."""
+        snapshot = await self.snapshot(ref.tree)
+        if ref.path == "/":
+            return snapshot
+        key = fingerprint("subtree", snapshot, ref.path)
+        return await self._flights.once(
+            "subtree " + key, partial(self._evaluation.subtree, key, snapshot, ref.path)
+        )
+
+    async def key(self, vertex: Tree | Exec) -> str:
+        """The cache key of a vertex."""
+        return await self._keys.of(vertex)
+
+    async def kept(self, kind: str, key: str, make: Callable[[], Layer | None]) -> Snapshot:
+        """Layers by a record of the store; a record that lost its layers is made again."""
+        record = self.store.get(kind, key)
+        if record is not None:
+            snapshot = tuple(record.get("layers", ()))
+            if self.store.has_layers(snapshot):
+                return snapshot
+            self.store.drop(kind, key)
+        self.counters.trees += 1
+        layer = await anyio.to_thread.run_sync(make)
+        made: Snapshot = () if layer is None else (layer,)
+        self.store.put(kind, key, {"layers": list(made)})
+        return made
+
+    async def content_digest(
+        self, ref: DirectoryRef | FileRef, patterns: Patterns = EVERYTHING
+    ) -> str:
+        """Hex BLAKE3 of what is there: a directory's selected entries, or a file.
+
+        Raises:
+            NoSuchPath: it is missing, or of the other type.
+        """
+        name = f"content {ref.digest} {patterns.digest}"
+        return await self._flights.once(name, partial(self._content_digest, ref, patterns))
+
+    async def _content_digest(self, ref: DirectoryRef | FileRef, patterns: Patterns) -> str:
+        if isinstance(ref.tree, HostDirectory) and patterns == EVERYTHING and ref.path == "/":
+            return (await self._evaluation.host_directory(ref.tree)).digest
+        snapshot: Snapshot | None = None
+        if _from_outside(ref.tree):
+            snapshot = await self.snapshot(ref.tree)
+            key = fingerprint("layers", snapshot)
+        else:
+            key = await self._keys.of(ref.tree)
+        key = fingerprint(type(ref).__name__, key, ref.path, patterns.digest)
+        record = self.store.get("content", key)
+        if record is not None:
+            return str(record["digest"])
+        if snapshot is None:
+            snapshot = await self.snapshot(ref.tree)
+        digest = await anyio.to_thread.run_sync(self._hash, snapshot, ref, patterns)
+        self.store.put("content", key, {"digest": digest})
+        return digest
+
+    def _hash(self, snapshot: Snapshot, ref: DirectoryRef | FileRef, patterns: Patterns) -> str:
+        tree = self._merged(snapshot)
+        if isinstance(ref, FileRef):
+            return lone_file_digest(tree.require(ref.path, "file"))
+        root = directory(tree, ref.path)
+        hasher = TreeHasher()
+        if root is not None:
+            hasher.add("", root)
+            hasher.add_all(select(tree, root, patterns))
+        return hasher.hexdigest()
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    async def _look(self, tree: Tree, function: Callable[[MergedTree], T]) -> T:
+        snapshot = await self.snapshot(tree)
+        return await anyio.to_thread.run_sync(lambda: function(self._merged(snapshot)))
+
+    def _merged(self, snapshot: Snapshot) -> MergedTree:
+        return MergedTree(self.store.layer_paths(snapshot))
+
+    async def read(self, ref: FileRef) -> bytes:
+        """A file's content. Raises NoSuchPath."""
+        return await self._look(
+            ref.tree, lambda tree: Path(tree.require(ref.path, "file").host).read_bytes()
+        )
+
+    async def stat(self, ref: DirectoryRef | FileRef, *, follow: bool = True) -> Stat | None:
+        """What is at a path, whatever its type; None when nothing is."""
+
+        def look(tree: MergedTree) -> Stat | None:
+            entry = tree.lookup(ref.path, follow=follow)
+            if entry is None:
+                return None
+            status = entry.status
+            return Stat(
+                kind=entry.kind, size=status.st_size, mode=status.st_mode & 0o7777, path=entry.path
+            )
+
+        return await self._look(ref.tree, look)
+
+    async def entries(self, ref: DirectoryRef) -> list[str]:
+        """Names in a directory, sorted; those of directories end in ``/``."""
+
+        def look(tree: MergedTree) -> list[str]:
+            root = directory(tree, ref.path)
+            children = tree.children(root) if root is not None else []
+            return [
+                entry.path.rpartition("/")[2] + ("/" if entry.is_directory else "")
+                for entry in children
+            ]
+
+        return await self._look(ref.tree, look)
+
+    async def glob(self, ref: DirectoryRef, pattern: str) -> list[str]:
+        """Paths below a directory, relative to it, that match; directories end in ``/``."""
+        wanted = PatternList((pattern,))
+
+        def look(tree: MergedTree) -> list[str]:
+            root = directory(tree, ref.path)
+            if root is None:
+                return []
+            return [
+                path + ("/" if entry.is_directory else "")
+                for path, entry in select(tree, root, EVERYTHING)
+                if wanted.matches_itself(path)
+            ]
+
+        return await self._look(ref.tree, look)
+
+    async def export_directory(
+        self, ref: DirectoryRef, host_path: Path, *, wipe: bool = False
+    ) -> None:
+        """Write a directory's entries into a folder of the host, which is made when missing."""
+
+        def write(tree: MergedTree) -> None:
+            export_directory(tree, directory(tree, ref.path), host_path, wipe=wipe)
+
+        await self._look(ref.tree, write)
+
+    async def export_file(
+        self, ref: FileRef, host_path: Path, *, allow_parent_dir: bool = False
+    ) -> Path:
+        """Write a file to the host, and return where.
+
+        With ``allow_parent_dir`` the path of a folder means: in it, under the file's own name.
+        """
+
+        def write(tree: MergedTree) -> Path:
+            entry = tree.require(ref.path, "file")
+            return export_file(entry, host_path, allow_parent_dir=allow_parent_dir)
+
+        return await self._look(ref.tree, write)
+
+    # -- events ----------------------------------------------------------------------------------
+
+    def _emit(self, event: ExecEvent) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
+
+    def _finished(self, exec_: Exec, code: int | None, *, cached: bool, seconds: float) -> None:
+        self._emit(ExecFinished(exec=exec_, exit_code=code, cached=cached, seconds=seconds))
+
+
+def _source(mount: Mount) -> DirectoryRef | FileRef | None:
+    """The tree or file that a mount starts from, if any."""
+    if isinstance(mount, DirectoryMount | FileMount | CacheMount):
+        return mount.source
+    return None
+
+
+def _from_outside(tree: Tree) -> bool:
+    """Keyed by content alone, so the key needs the content and not the other way round."""
+    return isinstance(tree, HostDirectory | HostFile | Http)
