@@ -92,6 +92,10 @@ class Row:
         log = clean(self.end.log).rstrip().splitlines() if self.end else []
         return (log or self._output)[-count:] if count > 0 else []
 
+    def advice(self) -> list[str]:
+        """What its reason says after the first line: hints."""
+        return clean(self.end.reason).strip().splitlines()[1:] if self.end else []
+
     def note(self) -> str:
         """One line on how it stands."""
         if self.end is None:

@@ -139,7 +139,9 @@ def _row_lines(row: Row, now: datetime, names: int, glyphs: Glyphs, *, tail: int
     note_style = STYLES[state] if row.broken else "dim"
     line.append(row.note(), note_style)
     yield line
-    if row.broken:
+    if row.broken and tail:
+        for each in row.advice():
+            yield Text(f"    {each}")
         for each in row.tail(tail):
             yield Text.assemble("    ", (f"{glyphs.bar} ", STYLES[state]), each.expandtabs(4))
 
