@@ -14,10 +14,10 @@ import pytest
 
 FLOORS = (
     ("ci",),
-    # 1: surfaces, and whatever stands nowhere else.
+    # 1: the surfaces.
     ("ci.cli", "ci.module"),
-    # 2: the composition root, and what it is composed with.
-    ("ci.pipeline", "ci.connection", "ci.revision", "ci.surroundings"),
+    # 2: the composition root, and whatever stands nowhere else: what it is composed with.
+    ("ci.pipeline",),
     # 3: the library, and below it the rooms that it joins.
     ("ci.flow",),
     (
@@ -34,7 +34,7 @@ FLOORS = (
     # 5
     ("ci.values", "ci.errors", "ci.clock", "ci.log"),
 )
-SURFACE, ROOT = 1, 2
+ROOT = 2
 #: Rooms of one floor do not import each other, but for these, and on the floors 1 and 2.
 NEIGHBOURS = {
     ("ci.stages", "ci.findings"),
@@ -46,7 +46,7 @@ LEVEL = {name: number for number, names in enumerate(FLOORS) for name in names}
 
 
 def level(name: str) -> int:
-    return LEVEL.get(name, SURFACE)
+    return LEVEL.get(name, ROOT)
 
 
 def room(module: str) -> str:
