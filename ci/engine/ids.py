@@ -44,21 +44,23 @@ class Objects:
         self._values.setdefault(name, value)
         return name
 
-    def find(self, name: str) -> Vertex:
-        """The value of an ID.
+    def find(self, name: str, type_: str = "") -> Vertex:
+        """The value of an ID, which must be of that GraphQL type where one is named.
 
         Raises:
-            Refusal: this session gave no such ID.
+            Refusal: this session gave no such ID, or it is of something else.
         """
-        try:
-            return self._values[name]
-        except KeyError:
+        value = self._values.get(name)
+        if value is None:
             raise Refusal(
                 "object ID",
                 got=repr(name[:80]),
                 expected="an ID that this session has given",
                 hint="IDs are of one session: pass objects, or their IDs only within it",
-            ) from None
+            )
+        if type_ and type_name(value) != type_:
+            raise Refusal("object ID", got=f"a {type_name(value)}", expected=f"a {type_}")
+        return value
 
     def get(self, name: str, kind: type[V]) -> V:
         """The value of an ID, which must be of that class.

@@ -50,6 +50,8 @@ class Server:
             self.app,
             log_config=None,
             access_log=False,
+            date_header=False,
+            server_header=False,
             lifespan="off",
             interface="asgi3",
             proxy_headers=False,
@@ -68,6 +70,7 @@ class Server:
                 yield
             finally:
                 server.should_exit = True
+                server.stopping.set()
                 with anyio.CancelScope(shield=True), anyio.move_on_after(_STOP_SECONDS):
                     await server.ended.wait()
                 tasks.cancel_scope.cancel()
@@ -147,6 +150,7 @@ class _Quiet(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = anyio.Event()
+        self.stopping = anyio.Event()
         self.ended = anyio.Event()
 
     @contextlib.contextmanager
@@ -160,6 +164,10 @@ class _Quiet(uvicorn.Server):
             await super().serve(sockets)
         finally:
             self.ended.set()
+
+    async def main_loop(self) -> None:
+        """Wait for the end; uvicorn's own loop wakes ten times a second."""
+        await self.stopping.wait()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say so."""

@@ -35,7 +35,7 @@ Binding = tuple[str, ServiceSpec]
 class Starter(Protocol):
     """What starts a service's process: the solver."""
 
-    async def start(self, exec_: Exec, attachment: Attachment) -> Running:
+    async def start(self, exec: Exec, *, attachment: Attachment) -> Running:  # noqa: A002
         """Start the exec; its writes are kept nowhere."""
         ...
 
@@ -87,7 +87,7 @@ class Services:
 
     def __init__(
         self,
-        starter: Callable[[], Starter],
+        starter: Starter,
         *,
         clock: Clock | None = None,
         private: bool = True,
@@ -117,8 +117,8 @@ class Services:
             async with anyio.create_task_group() as stopping:
                 for service in list(self._services.values()):
                     stopping.start_soon(self._halt, service)
-            self._closing.set()
-            await self._tasks.__aexit__(None, None, None)
+        self._closing.set()
+        await self._tasks.__aexit__(None, None, None)
 
     def logs(self) -> list[tuple[str, str]]:
         """(name, log) of every service so far."""
@@ -255,7 +255,7 @@ class Services:
                 broken=None,
             )
             await self._refuse_taken_ports(spec, network)
-            service.running = await self._starter().start(spec.exec, attachment)
+            service.running = await self._starter.start(spec.exec, attachment=attachment)
             await self._wait_healthy(service, network, attachment)
             service.settled.set()
             code = await service.running.wait()
@@ -334,7 +334,7 @@ class Services:
         """Run the health check beside the service: why it is not healthy, or empty."""
         timeout = spec.health_timing[1]
         probe = replace(spec.exec, args=spec.healthcheck, services=(), stdin="")
-        running = await self._starter().start(probe, attachment)
+        running = await self._starter.start(probe, attachment=attachment)
         code: int | None = None
         try:
             with anyio.move_on_after(timeout):

@@ -87,7 +87,10 @@ async def exists(
     """Something is at the path, and of that type."""
     _mount, tree, place = container.locate(_place(container, path, expand=expand))
     return await is_there(
-        ctx, tree, place, expected_type=expected_type, follow=not do_not_follow_symlinks
+        ctx,
+        FileRef(tree=tree, path=place),
+        expected_type=expected_type,
+        follow=not do_not_follow_symlinks,
     )
 
 
@@ -96,7 +99,7 @@ async def stat(
 ) -> Stat:
     """What is at the path."""
     _mount, tree, place = container.locate(container.resolve(path))
-    return await stat_of(ctx, tree, place, follow=not do_not_follow_symlinks)
+    return await stat_of(ctx, FileRef(tree=tree, path=place), follow=not do_not_follow_symlinks)
 
 
 def rootfs(container: ContainerState, _: Context) -> DirectoryRef:

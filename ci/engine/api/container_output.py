@@ -11,7 +11,7 @@ from ci.engine.container import ContainerState
 from ci.engine.refusal import Unsupported
 from ci.engine.vertex import FileRef, Tarball
 
-__all__ = ["as_tarball", "export", "publish"]
+__all__ = ["as_tarball", "export"]
 
 _COMPRESSIONS = {
     "gzip": "gzip",
@@ -65,33 +65,7 @@ async def export(
         media_types=media_types,
     )
     place = absolute(ctx, container.expand(path) if expand else path)
-    await ctx.solver.export_file(archive, place, allow_parent_dir=False)
-    return place
-
-
-async def publish(
-    container: ContainerState,
-    ctx: Context,
-    *,
-    address: str,
-    platform_variants: Sequence[str],
-    media_types: str,
-    forced_compression: str | None = None,
-    registry_service: str | None = None,
-) -> str:
-    """Push the image; its reference with the digest."""
-    if registry_service:
-        raise Unsupported("Container.publish(registryService:)")
-    archive = as_tarball(
-        container,
-        ctx,
-        platform_variants=platform_variants,
-        forced_compression=forced_compression,
-        media_types=media_types,
-    )
-    place = ctx.temporary() / "container.tar"
-    await ctx.solver.export_file(archive, str(place), allow_parent_dir=False)
-    return await ctx.images.publish(address, place, container.registry_auth)
+    return str(await ctx.solver.export_file(archive, place))
 
 
 def _is_something(container: ContainerState) -> bool:

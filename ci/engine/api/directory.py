@@ -98,7 +98,7 @@ async def glob(source: DirectoryRef, ctx: Context, *, pattern: str) -> list[str]
 
 async def digest(source: DirectoryRef, ctx: Context) -> str:
     """Of the content: names, modes, owners, bytes."""
-    return await ctx.solver.content_digest(source)
+    return "blake3:" + await ctx.solver.content_digest(source)
 
 
 async def sync(source: DirectoryRef, ctx: Context) -> str:
@@ -118,8 +118,7 @@ async def exists(
     """Something is at the path, and of that type."""
     return await is_there(
         ctx,
-        source.tree,
-        _at(source, path),
+        file(source, ctx, path=path),
         expected_type=expected_type,
         follow=not do_not_follow_symlinks,
     )
@@ -129,7 +128,7 @@ async def stat(
     source: DirectoryRef, ctx: Context, *, path: str, do_not_follow_symlinks: bool
 ) -> Stat:
     """What is at the path."""
-    return await stat_of(ctx, source.tree, _at(source, path), follow=not do_not_follow_symlinks)
+    return await stat_of(ctx, file(source, ctx, path=path), follow=not do_not_follow_symlinks)
 
 
 async def find_up(source: DirectoryRef, ctx: Context, *, name: str, start: str) -> str | None:
@@ -137,7 +136,7 @@ async def find_up(source: DirectoryRef, ctx: Context, *, name: str, start: str) 
     folder = posixpath.normpath(start.strip("/") or ".")
     while True:
         candidate = posixpath.normpath(posixpath.join(folder, name))
-        if await is_there(ctx, source.tree, _at(source, candidate), follow=True):
+        if await is_there(ctx, file(source, ctx, path=candidate), follow=True):
             return candidate
         if folder in (".", ""):
             return None
@@ -148,7 +147,7 @@ async def export(source: DirectoryRef, ctx: Context, *, path: str, wipe: bool) -
     """Write it to the host; the path it has there."""
     place = absolute(ctx, path)
     await ctx.solver.export_directory(source, place, wipe=wipe)
-    return place
+    return str(place)
 
 
 # -- changing ------------------------------------------------------------------------------------

@@ -50,32 +50,31 @@ async def contents(
 
 async def size(file: FileRef, ctx: Context) -> int:
     """In bytes."""
-    return (await stat_of(ctx, file.tree, file.path, follow=True)).size
+    return (await stat_of(ctx, file, follow=True)).size
 
 
 async def stat(file: FileRef, ctx: Context) -> Stat:
     """What it is."""
-    return await stat_of(ctx, file.tree, file.path, follow=True)
+    return await stat_of(ctx, file, follow=True)
 
 
 async def digest(file: FileRef, ctx: Context, *, exclude_metadata: bool) -> str:
     """Of its content, and its mode and owner too unless they are excluded."""
     if exclude_metadata:
         return "sha256:" + sha256(await ctx.solver.read(file)).hexdigest()
-    return await ctx.solver.content_digest(file)
+    return "blake3:" + await ctx.solver.content_digest(file)
 
 
 async def sync(file: FileRef, ctx: Context) -> str:
     """The file's ID, once it has been evaluated."""
-    await stat_of(ctx, file.tree, file.path, follow=True)
+    await stat_of(ctx, file, follow=True)
     return ctx.objects.id(file)
 
 
 async def export(file: FileRef, ctx: Context, *, path: str, allow_parent_dir_path: bool) -> str:
     """Write it to the host; the path it has there."""
     place = absolute(ctx, path)
-    await ctx.solver.export_file(file, place, allow_parent_dir=allow_parent_dir_path)
-    return place
+    return str(await ctx.solver.export_file(file, place, allow_parent_dir=allow_parent_dir_path))
 
 
 def with_name(file: FileRef, _: Context, *, name: str) -> FileRef:
@@ -100,7 +99,7 @@ async def with_replaced(
         Refusal: the text is not in it, or is there more than once and none was chosen.
     """
     data = await ctx.solver.read(file)
-    found = await stat_of(ctx, file.tree, file.path, follow=True)
+    found = await stat_of(ctx, file, follow=True)
     changed = _replaced(
         data, search.encode(), replacement.encode(), everywhere=all, line=first_from
     )

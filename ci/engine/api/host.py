@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from ci.engine.api.context import Context
 from ci.engine.api.values import HostState, Socket
@@ -26,7 +27,7 @@ def directory(
     """A folder of the host, less what is filtered out."""
     patterns = Patterns(include=tuple(include), exclude=tuple(exclude), gitignore=gitignore)
     tree = HostDirectory(
-        path=absolute(ctx, path), patterns=patterns, nonce=ctx.nonce() if no_cache else ""
+        path=str(absolute(ctx, path)), patterns=patterns, nonce=ctx.nonce() if no_cache else ""
     )
     return DirectoryRef(tree=tree)
 
@@ -34,8 +35,8 @@ def directory(
 def file(_: HostState, ctx: Context, *, path: str, no_cache: bool) -> FileRef:
     """A file of the host."""
     place = absolute(ctx, path)
-    tree = HostFile(path=place, nonce=ctx.nonce() if no_cache else "")
-    return FileRef(tree=tree, path="/" + os.path.basename(place))
+    tree = HostFile(path=str(place), nonce=ctx.nonce() if no_cache else "")
+    return FileRef(tree=tree, path=f"/{place.name}")
 
 
 def find_up(
@@ -59,9 +60,9 @@ def set_secret_file(_: HostState, ctx: Context, *, name: str, path: str) -> Secr
 
 def unix_socket(_: HostState, ctx: Context, *, path: str) -> Socket:
     """A unix socket of the host."""
-    return Socket(host_path=absolute(ctx, path))
+    return Socket(host_path=str(absolute(ctx, path)))
 
 
-def absolute(ctx: Context, path: str) -> str:
+def absolute(ctx: Context, path: str) -> Path:
     """A host path, from the working directory."""
-    return os.path.normpath(ctx.workdir / os.path.expanduser(path))
+    return Path(os.path.normpath(ctx.workdir / os.path.expanduser(path)))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import posixpath
-import stat
 
 from ci.engine.api.context import Context
 from ci.engine.api.values import Stat
-from ci.engine.merged import Entry, Kind
+from ci.engine.merged import Kind
 from ci.engine.refusal import Refusal
-from ci.engine.vertex import Tree
+from ci.engine.vertex import DirectoryRef, FileRef
 
 __all__ = ["is_there", "stat_of"]
 
@@ -28,29 +27,31 @@ _FILE_TYPES: dict[Kind, str] = {
 
 
 async def is_there(
-    ctx: Context, tree: Tree, path: str, *, follow: bool, expected_type: str | None = None
+    ctx: Context,
+    ref: DirectoryRef | FileRef,
+    *,
+    follow: bool,
+    expected_type: str | None = None,
 ) -> bool:
     """Something is at the path, and of that type; a link is looked for where one is expected."""
-    found: Entry | None = await ctx.solver.stat(
-        tree, path, follow=follow and expected_type != "SYMLINK_TYPE"
-    )
+    found = await ctx.solver.stat(ref, follow=follow and expected_type != "SYMLINK_TYPE")
     if found is None:
         return False
     return expected_type is None or found.kind == _EXPECTED[expected_type]
 
 
-async def stat_of(ctx: Context, tree: Tree, path: str, *, follow: bool) -> Stat:
+async def stat_of(ctx: Context, ref: DirectoryRef | FileRef, *, follow: bool) -> Stat:
     """What is at the path.
 
     Raises:
         Refusal: nothing is.
     """
-    found: Entry | None = await ctx.solver.stat(tree, path, follow=follow)
+    found = await ctx.solver.stat(ref, follow=follow)
     if found is None:
-        raise Refusal(f"{path}: no such file or directory")
+        raise Refusal(f"{ref.path}: no such file or directory")
     return Stat(
-        name=posixpath.basename(path),
-        size=found.status.st_size,
-        permissions=stat.S_IMODE(found.status.st_mode),
+        name=posixpath.basename(ref.path),
+        size=found.size,
+        permissions=found.mode,
         file_type=_FILE_TYPES[found.kind],
     )

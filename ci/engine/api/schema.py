@@ -47,6 +47,7 @@ _MODULES = {
     "Socket": (),
 }
 
+_LOAD = re.compile(r"load(\w+)FromID")
 _KEYWORDS = {"from": "from_", "import": "import_"}
 
 Resolver = Callable[..., Any]
@@ -93,6 +94,8 @@ def _bind(type_: str, name: str, field: GraphQLField, function: Resolver | None)
             defaults[argument.out_name] = value_from_ast_untyped(default)
     if name == "id":
         field.resolve = _identify
+    elif load := _LOAD.fullmatch(name):
+        field.resolve = _loader(load[1])
     elif function is None:
         field.resolve = _unsupported(f"{type_}.{name}")
     else:
@@ -104,10 +107,21 @@ def _identify(source: Vertex, info: GraphQLResolveInfo[Context]) -> str:
     return info.context.objects.id(source)
 
 
+def _loader(type_: str) -> Resolver:
+    """A resolver of what older SDKs select instead of ``node(id:)``."""
+
+    def resolve(_source: object, info: GraphQLResolveInfo[Context], /, **arguments: str) -> Vertex:
+        return info.context.objects.find(arguments["id"], type_)
+
+    return resolve
+
+
 def _unsupported(field: str) -> Resolver:
     """A resolver that names the field."""
 
-    def resolve(_source: object, _info: GraphQLResolveInfo[Context], **_arguments: object) -> None:
+    def resolve(
+        _source: object, _info: GraphQLResolveInfo[Context], /, **_arguments: object
+    ) -> None:
         raise Unsupported(field)
 
     return resolve
@@ -116,7 +130,9 @@ def _unsupported(field: str) -> Resolver:
 def _call(function: Resolver, defaults: dict[str, Any]) -> Resolver:
     """A resolver that calls the function; null stands for the default."""
 
-    def resolve(source: object, info: GraphQLResolveInfo[Context], **arguments: object) -> object:
+    def resolve(
+        source: object, info: GraphQLResolveInfo[Context], /, **arguments: object
+    ) -> object:
         for argument, default in defaults.items():
             if arguments.get(argument) is None:
                 arguments[argument] = default

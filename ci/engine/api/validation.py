@@ -74,4 +74,5 @@ def _inner(  # noqa: PLR0911 - each way of not being plain
     for name, argument in field.args.items():
         if name not in given and is_required_argument(argument):
             return None
-    return get_named_type(field.type)
+    inner: GraphQLNamedType = get_named_type(field.type)
+    return inner

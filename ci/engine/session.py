@@ -1,0 +1,155 @@
+"""Session: the embedded engine for as long as an ``async with`` lasts.
+
+Within it, any program that uses a Dagger SDK connects by the variables of ``environment()``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets as entropy
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Self
+
+from ci.clock import Clock, SystemClock
+from ci.engine.api.context import Context
+from ci.engine.images import Images
+from ci.engine.images.oci import Platform
+from ci.engine.pulls import ImageUse, Pulls
+from ci.engine.queries import Queries
+from ci.engine.relay import Relay
+from ci.engine.secrets import Secrets, load_salt
+from ci.engine.server import Server
+from ci.engine.services import Services
+from ci.engine.solver import Solver
+from ci.engine.store import Store, default_root
+from ci.events import EngineEvent
+
+__all__ = ["API_VERSION", "Session"]
+
+#: The Dagger release whose API this is like; what ``version`` answers.
+API_VERSION = "v0.21.8"
+
+
+class Session:
+    """A GraphQL server on loopback, with the store, solver, secrets and services behind it.
+
+    It lives in a task of its own, so it may be left in another task than it was entered in.
+
+    Args:
+        cache: the store's folder; the default is the user's (``TOWPATH_CACHE``).
+        workdir: where relative host paths start; the default is the current folder.
+        on_event: gets what happens, from any thread.
+        environ: what ``env://`` secrets are read from; the default is the process's own.
+        private_network: give services a network of their own where the machine allows it.
+        clock: tells times and waits.
+    """
+
+    def __init__(
+        self,
+        *,
+        cache: Path | None = None,
+        workdir: Path | None = None,
+        on_event: Callable[[EngineEvent], None] | None = None,
+        environ: Mapping[str, str] | None = None,
+        private_network: bool = True,
+        clock: Clock | None = None,
+    ) -> None:
+        self._cache = cache
+        self._workdir = (workdir or Path.cwd()).absolute()
+        self._on_event = on_event
+        self._environ = environ
+        self._private_network = private_network
+        self._clock = clock or SystemClock()
+        self._images: Pulls | None = None
+        self._services: Services | None = None
+        self._closing = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.token = entropy.token_hex(24)
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        """Start; requests are answered on return.
+
+        Raises:
+            CiError: the store or the sandbox cannot be used.
+        """
+        started = asyncio.Event()
+        self._task = asyncio.create_task(self._live(started), name="towpath-session")
+        ready = asyncio.create_task(started.wait())
+        try:
+            await asyncio.wait({self._task, ready}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+        finally:
+            ready.cancel()
+        if self._task.done():
+            self._task.result()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End: cancel requests, stop services, kill sandboxes."""
+        await self.close()
+
+    async def close(self) -> None:
+        """End, and return when all is over, even where the caller is cancelled meanwhile."""
+        self._closing.set()
+        if self._task is None:
+            return
+        cancelled = False
+        while not self._task.done():
+            try:
+                await asyncio.wait({self._task})
+            except asyncio.CancelledError:
+                cancelled = True
+        with suppress(asyncio.CancelledError):
+            self._task.result()
+        if cancelled:
+            raise asyncio.CancelledError
+
+    async def _live(self, started: asyncio.Event) -> None:
+        """The session from start to end."""
+        async with AsyncExitStack() as stack:
+            server = await self._start(stack)
+            self.port = server.port
+            started.set()
+            await self._closing.wait()
+
+    async def _start(self, stack: AsyncExitStack) -> Server:
+        """Bring up the parts; the stack takes them down in reverse order."""
+        store = stack.enter_context(Store(self._cache or default_root()))
+        secrets = Secrets(load_salt(store.root / "salt"), environ=self._environ)
+        relay = Relay(self._on_event, self._clock) if self._on_event else None
+        solver = await stack.enter_async_context(Solver(store, secrets=secrets, on_event=relay))
+        services = await stack.enter_async_context(
+            Services(solver, clock=self._clock, private=self._private_network)
+        )
+        solver.services = self._services = services
+        self._images = Pulls(Images(store), secrets)
+        context = Context(
+            solver=solver,
+            secrets=secrets,
+            services=services,
+            images=self._images,
+            platform=str(Platform.of_host()),
+            workdir=self._workdir,
+            temporary=store.temporary,
+            version=API_VERSION,
+        )
+        server = Server(Queries(store), context, self.token)
+        await stack.enter_async_context(server.serving())
+        return server
+
+    def environment(self) -> dict[str, str]:
+        """Variables by which a Dagger SDK connects to this session."""
+        return {"DAGGER_SESSION_PORT": str(self.port), "DAGGER_SESSION_TOKEN": self.token}
+
+    def provenance(self) -> tuple[ImageUse, ...]:
+        """The images that were used: digests, and what stood in for which."""
+        return self._images.uses() if self._images else ()
+
+    def service_logs(self) -> list[tuple[str, str]]:
+        """(name, log) of every service that ran or runs."""
+        return self._services.logs() if self._services else []

@@ -1,0 +1,78 @@
+"""Runs on the session that the environment names, else on the embedded engine.
+
+Only the public SDK is used, and only what holds on both engines is asserted. On the Dagger
+engine: ``dagger run python -m pytest tests/conformance``.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+import dagger
+import pytest
+
+IMAGE = os.environ.get("CONFORMANCE_IMAGE", "debian:bookworm-slim")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The mark of what came with a version."""
+    config.addinivalue_line("markers", "since(version): skip on engines older than it")
+
+
+@pytest.fixture(scope="session")
+def session(tmp_path_factory):
+    """A session for all tests; nothing is started where the environment names one."""
+    if "DAGGER_SESSION_PORT" in os.environ:
+        yield
+        return
+    from anyio.from_thread import start_blocking_portal
+
+    from ci.engine.session import Session
+
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(Session()) as session,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in session.environment().items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture
+async def dag(session):
+    """A client of the session."""
+    connection = dagger.connection()
+    await connection.__aenter__()
+    yield dagger.dag
+    await connection.__aexit__(None, None, None)
+
+
+@pytest.fixture
+async def engine_version(dag) -> tuple[int, ...]:
+    """Of the engine's API, as numbers."""
+    text = await dag.version()
+    return tuple(int(part) for part in text.lstrip("v").split("-")[0].split("."))
+
+
+@pytest.fixture(autouse=True)
+async def _since(request, engine_version):
+    """Skip what a mark says came later than this engine or this SDK."""
+    if mark := request.node.get_closest_marker("since"):
+        wanted = tuple(int(part) for part in mark.args[0].split("."))
+        if engine_version < wanted:
+            pytest.skip(f"came with v{mark.args[0]}")
+
+
+@pytest.fixture
+def base(dag) -> dagger.Container:
+    """A Debian with a shell, coreutils and perl-base."""
+    container: dagger.Container = dag.container().from_(IMAGE)
+    return container
+
+
+@pytest.fixture
+def unique() -> str:
+    """Another text in each test and run, to miss every cache."""
+    return uuid.uuid4().hex

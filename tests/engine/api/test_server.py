@@ -1,0 +1,211 @@
+"""The server: who may ask, what is answered, and that no traceback ever leaves."""
+
+from __future__ import annotations
+
+import json
+
+import anyio
+import httpx
+import pytest
+from graphql import get_introspection_query
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ci.engine.api.context import Context
+from ci.engine.queries import DEPTH_LIMIT, Queries
+from ci.engine.session import Session
+
+
+@pytest.mark.parametrize("auth", [None, ("", ""), ("wrong", ""), ("", "wrong")])
+async def test_a_wrong_token_is_refused(client, auth):
+    async with httpx.AsyncClient(auth=auth) as stranger:
+        answer = await stranger.post(client.url, json={"query": "{version}"})
+    assert answer.status_code == 401
+    assert "data" not in answer.json()
+
+
+async def test_the_token_is_not_accepted_as_a_bearer(client):
+    headers = {"Authorization": f"Bearer {client.session.token}"}
+    async with httpx.AsyncClient() as stranger:
+        answer = await stranger.post(client.url, json={"query": "{version}"}, headers=headers)
+    assert answer.status_code == 401
+
+
+async def test_only_loopback_is_listened_on(client):
+    table = await anyio.Path("/proc/net/tcp").read_text("ascii")
+    listening = [line.split()[1] for line in table.splitlines() if line.split()[3] == "0A"]
+    port = f":{client.session.port:04X}"
+    assert [address for address in listening if address.endswith(port)] == ["0100007F" + port]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/query", b"", 405),
+        ("POST", "/", b'{"query": "{version}"}', 404),
+        ("POST", "/query", b"", 400),
+        ("POST", "/query", b"not json", 400),
+        ("POST", "/query", b"[]", 400),
+        ("POST", "/query", b'{"query": 1}', 400),
+        ("POST", "/query", b"\xff" * 10, 400),
+        ("POST", "/query", b"[" * 100_000, 400),
+    ],
+)
+async def test_bad_requests_get_a_status_and_one_error(client, method, path, body, status):
+    url = client.url.removesuffix("/query") + path
+    answer = await client.http.request(method, url, content=body)
+    assert answer.status_code == status
+    assert len(answer.json()["errors"]) == 1
+
+
+async def test_introspection_is_answered_and_kept(client, tmp_path):
+    query = get_introspection_query(input_value_deprecation=True)
+    first = await client.ask(query)
+    assert {t["name"] for t in first["data"]["__schema"]["types"]} >= {"Container", "File"}
+    assert await client.ask(query) == first
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("{", "Syntax Error"),
+        ("{nope}", "Cannot query field 'nope' on type 'Query'"),
+        ("{container{from{id}}}", "of type 'String!' is required"),
+        ("{container{withUser(name:1){id}}}", "String cannot represent"),
+        ("{container{withExec(args:[],expect:NONE){id}}}", "does not exist in 'ReturnType'"),
+        ("{container}", "must have a selection of subfields"),
+        ("{version{x}}", "must not have a selection"),
+        ("mutation{x}", "mutation operation is not supported"),
+        ("{...F}", "Unknown fragment"),
+    ],
+)
+async def test_a_query_that_does_not_fit_the_schema_is_one_clear_error(client, query, message):
+    response = await client.ask(query)
+    assert any(message in error["message"] for error in response["errors"]), response
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("{llm{id}}", "Query.llm"),
+        ("{container{terminal{id}}}", "Container.terminal"),
+        ("{directory{asModule{id}}}", "Directory.asModule"),
+        ("{container{experimentalWithAllGPUs{id}}}", "Container.experimentalWithAllGPUs"),
+        ('{moduleSource(refString:"x"){id}}', "Query.moduleSource"),
+        ("{currentModule{name}}", "Query.currentModule"),
+        ("{engine{name}}", "Query.engine"),
+    ],
+)
+async def test_what_is_not_served_is_named_with_the_way_out(client, query, field):
+    error = await client.error(query)
+    assert f"{field} is not supported by the embedded engine" in error["message"]
+    assert "Dagger engine" in error["message"]
+
+
+async def test_null_stands_for_the_default_of_an_argument(client):
+    query = '{container{withEnvVariable(name:"A",value:"$B",expand:null){envVariable(name:"A")}}}'
+    assert await client.data(query) == "$B"
+    query = "{container{withExposedPort(port:1,protocol:null){exposedPorts{protocol}}}}"
+    assert await client.data(query) == [{"protocol": "TCP"}]
+
+
+async def test_aliases_name_the_values_of_the_answer(client):
+    response = await client.ask('{a: container{b: withUser(name:"x"){c: user}}}')
+    assert response == {"data": {"a": {"b": {"c": "x"}}}}
+
+
+@pytest.mark.parametrize("levels", [1, 250, 1500])
+async def test_long_chains_are_answered(client, levels):
+    chain = 'withUser: withUser(name:"x"){' * levels + "user" + "}" * levels
+    value = await client.data("{container{" + chain + "}}")
+    assert value == "x"
+
+
+async def test_a_query_beyond_the_limit_is_an_error(client):
+    levels = DEPTH_LIMIT + 10
+    error = await client.error("{container{" + 'withUser(name:"x"){' * levels + "}" * levels + "}}")
+    assert f"more than {DEPTH_LIMIT} levels" in error["message"]
+
+
+async def test_equal_values_have_equal_ids_and_load_again(client):
+    query = '{container{withEnvVariable(name:"A",value:"1"){id}}}'
+    identity = await client.data(query)
+    assert await client.data(query) == identity
+    node = f'{{node(id:"{identity}"){{... on Container{{envVariable(name:"A")}}}}}}'
+    assert await client.data(node) == "1"
+    load = f'{{loadContainerFromID(id:"{identity}"){{envVariable(name:"A")}}}}'
+    assert await client.data(load) == "1"
+
+
+async def test_lists_of_objects_load_by_their_ids(client):
+    query = '{container{withEnvVariable(name:"A",value:"1"){envVariables{id}}}}'
+    ((first,),) = [await client.data(query)]
+    node = f'{{node(id:"{first["id"]}"){{__typename ... on EnvVariable{{value}}}}}}'
+    assert await client.data(node) == {"__typename": "EnvVariable", "value": "1"}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        '{node(id:"nonsense"){id}}',
+        '{loadContainerFromID(id:"Container:00"){id}}',
+        '{container{withDirectory(path:"/",source:"x"){id}}}',
+    ],
+)
+async def test_an_id_that_this_session_did_not_give_is_an_error(client, query):
+    assert "expected an ID that this session has given" in (await client.error(query))["message"]
+
+
+async def test_an_id_of_another_type_is_an_error(client):
+    identity = await client.data("{directory{id}}")
+    error = await client.error(f'{{container{{withFile(path:"/x",source:"{identity}"){{id}}}}}}')
+    assert error["message"] == "object ID: got a Directory; expected a File"
+    error = await client.error(f'{{loadFileFromID(id:"{identity}"){{id}}}}')
+    assert "got a Directory; expected a File" in error["message"]
+
+
+async def test_a_crash_is_one_error_without_a_traceback(client, monkeypatch, capfd):
+    async def broken(*_: object, **__: object) -> None:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr("ci.engine.solver.Solver.entries", broken)
+    error = await client.error('{directory{entries(path:".")}}')
+    assert (
+        error["message"]
+        == "internal error of the engine at directory.entries: KeyError: 'surprise'"
+    )
+
+
+async def test_the_answer_about_the_schema_is_kept_in_the_store(tmp_path):
+    query = get_introspection_query()
+    for wanted in (True, False):
+        async with Session(cache=tmp_path) as session:
+            url = f"http://127.0.0.1:{session.port}/query"
+            had = any("introspection" in str(path) for path in tmp_path.rglob("*"))
+            assert had is not wanted
+            async with httpx.AsyncClient(auth=(session.token, "")) as http:
+                assert (await http.post(url, json={"query": query})).status_code == 200
+
+
+VOCABULARY = """
+{ } ( ) [ ] : , ... on query mutation fragment $x ! container directory from withExec file id node
+args path null "a" -1.5e3 true ENUM @skip(if:true) __typename é \x00
+"""
+words = st.sampled_from([*VOCABULARY.split(), '"""b"""'])
+
+
+@pytest.fixture(scope="module")
+def queries() -> Queries:
+    return Queries()
+
+
+@given(st.lists(words, max_size=30).map(" ".join) | st.text(max_size=60))
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+async def test_any_text_is_answered_with_data_or_errors(queries, text):
+    context = Context.__new__(Context)
+    response = await queries.execute(text, context)
+    json.dumps(response)
+    for error in response.get("errors", ()):
+        assert "Traceback" not in error["message"]

@@ -1,0 +1,147 @@
+"""The private network: its own ports, reached from outside by sockets made inside."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import socket
+import subprocess
+import sys
+import threading
+
+import anyio
+import pytest
+
+from ci.engine.egress import Egress
+from ci.engine.network import HostNetwork, private_network
+
+
+async def test_the_same_port_is_free_in_every_private_network():
+    async with private_network() as network, private_network() as other:
+        with await network.listener(5432), await other.listener(5432):
+            assert await network.answers(5432)
+            assert await other.answers(5432)
+
+
+async def test_a_port_of_a_private_network_is_not_the_machines():
+    async with private_network() as network:
+        with await network.listener(0) as listener:
+            port = listener.getsockname()[1]
+            assert await network.answers(port)
+            assert not await HostNetwork().answers(port)
+
+
+async def test_a_taken_port_is_an_error():
+    async with private_network() as network:
+        with await network.listener(8080), pytest.raises(OSError, match="in use"):
+            await network.listener(8080)
+
+
+async def test_nothing_is_left_when_the_context_ends():
+    async with private_network() as network:
+        assert network.namespaces is not None
+        fd = network.namespaces.net
+        os.fstat(fd)
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(fd)
+    children = f"/proc/self/task/{threading.get_native_id()}/children"
+    async with await anyio.open_file(children) as file:
+        assert (await file.read()).split() == []
+
+
+async def test_the_network_ends_with_a_parent_that_is_killed(tmp_path):
+    program = (
+        "import anyio\n"
+        "from ci.engine.network import private_network\n"
+        "async def main():\n"
+        "    async with private_network() as n:\n"
+        "        print(open('/proc/self/task/%d/children' % __import__('os').getpid()).read(),"
+        " flush=True)\n"
+        "        await anyio.sleep_forever()\n"
+        "anyio.run(main)\n"
+    )
+    async with await anyio.open_process(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=None
+    ) as parent:
+        assert parent.stdout is not None
+        helper = int(await parent.stdout.receive())
+        watched = os.pidfd_open(helper)
+        parent.kill()
+        await parent.wait()
+    with anyio.fail_after(5):
+        await anyio.wait_readable(watched)
+    os.close(watched)
+
+
+class Quiet(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = f"{self.path} {self.headers['X-Test']}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def origin():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+async def ask(proxy_port: int, request: str) -> bytes:
+    async with await anyio.connect_tcp("127.0.0.1", proxy_port) as stream:
+        await stream.send(request.encode())
+        answer = b""
+        async for piece in stream:
+            answer += piece
+        return answer
+
+
+def listening() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
+
+
+async def test_the_proxy_refuses_the_machines_own_loopback(origin):
+    async with Egress({}).serving(listener := listening()):
+        port = listener.getsockname()[1]
+        for request in (
+            f"GET http://127.0.0.1:{origin}/ HTTP/1.1\r\nHost: x\r\n\r\n",
+            f"CONNECT localhost:{origin} HTTP/1.1\r\n\r\n",
+        ):
+            assert (await ask(port, request)).startswith(b"HTTP/1.1 403")
+
+
+async def test_the_proxy_forwards_to_the_proxy_of_the_machine(origin):
+    async with Egress({"http_proxy": f"http://127.0.0.1:{origin}"}).serving(
+        listener := listening()
+    ):
+        answer = await ask(
+            listener.getsockname()[1],
+            "GET http://far.example/a?b HTTP/1.1\r\nHost: far.example\r\nX-Test: yes\r\n"
+            "Proxy-Connection: keep-alive\r\n\r\n",
+        )
+    assert answer.startswith(b"HTTP/1.0 200")
+    assert answer.endswith(b"http://far.example/a?b yes")
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        ("nonsense\r\n\r\n", b"400"),
+        ("GET / HTTP/1.1\r\n\r\n", b"400"),
+        ("CONNECT :0x HTTP/1.1\r\n\r\n", b"400"),
+        ("GET http://no-such-host.invalid/ HTTP/1.1\r\n\r\n", b"502"),
+        ("GET http://x/ HTTP/1.1\r\nX: " + "a" * 70_000 + "\r\n\r\n", b"431"),
+    ],
+)
+async def test_the_proxy_answers_bad_requests_with_a_status(request_, status):
+    async with Egress({}).serving(listener := listening()):
+        answer = await ask(listener.getsockname()[1], request_)
+    assert answer.split()[1] == status
