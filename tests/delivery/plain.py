@@ -88,3 +88,10 @@ def service(folder: Path, version: str) -> tuple[Release, Path]:
     config = {"config": {"Entrypoint": ["service.py"], "Cmd": ["serve"]}}
     digest = write_archive(archive, files, config)
     return Release(name="service", version=version, digest=digest, commit="c" * 40), archive
+
+
+def store(folder: Path) -> tuple[str, Path]:
+    """The digest and the archive of ``programs/store.py``."""
+    archive = folder / "store.tar"
+    files = {"store.py": (PROGRAMS / "store.py").read_text()}
+    return write_archive(archive, files, {"config": {"Entrypoint": ["store.py"]}}), archive

@@ -1,19 +1,10 @@
 """The local target, with real processes, supervisord and Caddy."""
 
-import httpx
 import pytest
 
 from ci.errors import StageFailed
 from ci.values import Outcome
-
-
-async def get(url: str) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
-        return await client.get(url)
-
-
-async def version_at(url: str) -> str:
-    return str((await get(url + "/ready")).json()["version"])
+from tests.delivery.running import version_at
 
 
 async def test_a_first_delivery_answers_at_the_environments_port(delivery, spec, archives):

@@ -91,16 +91,18 @@ class LocalDelivery:
         begun = self.clock.now()
         values = dict(secrets or {})
         async with self._site(spec, smoke) as site:
-            await site.images.ensure(release.digest, archive)
             await site.converge()
             await self._recover(site, begun)
             key = site.folder.key(spec, release, values)
             active = await site.active()
             if active and active.key == key and await self._is_healthy(site, active):
                 return self._record(site, begun, release=release, previous=release, unchanged=True)
-            if not site.folder.release(key):
+            kept = site.folder.release(key)
+            if not kept:
                 kept = KeptRelease(key=key, release=release, env=spec.env, args=spec.args)
                 site.folder.keep_release(kept, values)
+            site.target.check(kept)
+            await site.images.ensure(release.digest, archive)
             return await self._roll(site, key, begun, migrate=True)
 
     async def rollback(

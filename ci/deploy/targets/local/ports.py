@@ -45,13 +45,13 @@ def is_free(port: int) -> bool:
 
 def holder(port: int) -> str:
     """``command (pid N)`` of who listens on the port; empty where it cannot be known."""
-    inodes = _listening_inodes(port)
-    for folder in Path("/proc").glob("[0-9]*"):
+    sockets = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         try:
-            held = {str(fd.readlink()) for fd in (folder / "fd").iterdir()}
-            if any(f"socket:[{inode}]" in held for inode in inodes):
-                return f"{(folder / 'comm').read_text().strip()} (pid {folder.name})"
-        except OSError:
+            if str(descriptor.readlink()) in sockets:
+                process = descriptor.parent.parent
+                return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
+        except OSError:  # it ended, or is another user's
             continue
     return ""
 

@@ -126,6 +126,8 @@ class Processes:
                 await self.stop(str(config["name"]))
             pid = int(await self._call("getPID"))
             await self._call("shutdown")
+            while await self.running():  # it ends when it is next spoken to, or a second later
+                await self.clock.sleep(_POLL)
             await anyio.to_thread.run_sync(_wait_exit, pid, _START_DEADLINE)
         await anyio.to_thread.run_sync(self._clear)
 

@@ -38,7 +38,7 @@ _START_DEADLINE = 15.0
 _GENERATIONS = 3
 #: A request that carries it is answered with the address of the instance that served it.
 _PROBE, _SERVED_BY = "X-Towpath-Probe", "X-Towpath-Upstream"
-_LOG_MEGABYTES, _LOGS_KEPT = 10, 4
+_LOG_MEGABYTES, _LOGS_KEPT = 50, 3
 
 
 def slots(weights: Mapping[str, int]) -> list[str]:

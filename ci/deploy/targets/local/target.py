@@ -120,6 +120,19 @@ class LocalTarget:
             self.folder.forget_instance(instance.name)
             self.ports.release(local.port)
 
+    def check(self, kept: KeptRelease) -> None:
+        """Return when the templates of a release can be filled in.
+
+        Raises:
+            ConfigError: one names something that there is not.
+        """
+        instance = Instance(name="", release=kept.release)
+        local = LocalInstance(instance=instance, key=kept.key, port=0)
+        names = self._names(local)
+        self._env(local, names)
+        for arg in kept.args:
+            render(arg, names, subject=f"environment {self.spec.name}: args")
+
     # -- programs --------------------------------------------------------------------------------
 
     def _kept(self, local: LocalInstance) -> KeptRelease:

@@ -1,0 +1,152 @@
+"""What goes wrong around a delivery: ports, kills, interruptions."""
+
+import os
+import signal
+import socket
+import sys
+
+import anyio
+import pytest
+
+from ci.deploy.targets.local.ports import BusyPort
+from ci.errors import CiError, ConfigError
+from ci.values import Outcome
+from tests.delivery.running import get, pid_of, processes_of, version_at
+
+
+async def test_a_busy_port_is_named_with_its_holder_and_nothing_is_left_running(
+    delivery, spec, archives
+):
+    with socket.create_server(("127.0.0.1", spec.port)), pytest.raises(BusyPort) as raised:
+        await delivery.deploy(spec, *archives("1.0.0"))
+    for fact in (str(spec.port), f"(pid {os.getpid()})", "development", "ci.toml"):
+        assert fact in str(raised.value)
+    assert processes_of(delivery.state) == {}
+
+
+@pytest.mark.parametrize("program", ["caddy run", "service.py serve"])
+async def test_what_is_killed_is_started_again_by_the_supervisor(delivery, spec, archives, program):
+    record = await delivery.deploy(spec, *archives("1.0.0"))
+    await anyio.sleep(1.1)  # a program that ends within its first second counts as not started
+    pid = pid_of(delivery.state, program)
+    os.kill(pid, signal.SIGKILL)
+    with anyio.fail_after(10):
+        while True:
+            try:
+                if await version_at(record.url) == "1.0.0":
+                    break
+            except Exception:  # noqa: BLE001 - down for a moment
+                await anyio.sleep(0.05)
+    assert pid_of(delivery.state, program) != pid
+
+
+async def test_after_a_killed_supervisord_the_next_command_clears_and_restores(
+    delivery, spec, archives
+):
+    record = await delivery.deploy(spec, *archives("1.0.0"))
+    before = processes_of(delivery.state)
+    os.kill(pid_of(delivery.state, "supervisord"), signal.SIGKILL)
+    assert await version_at(record.url) == "1.0.0", "what served still serves"
+    again = await delivery.deploy(spec, *archives("1.0.0"))
+    assert again.unchanged
+    assert await version_at(record.url) == "1.0.0"
+    after = processes_of(delivery.state)
+    assert len(after) == len(before) == 3
+    assert not set(after) & set(before)
+
+
+async def test_stop_ends_every_process_and_a_delivery_brings_all_back(delivery, spec, archives):
+    await delivery.deploy(spec, *archives("1.0.0"))
+    await delivery.stop("shop", "development")
+    assert processes_of(delivery.state) == {}
+    (status,) = await delivery.environments()
+    assert (status.running, status.healthy, status.detail) == (False, False, "stopped")
+    record = await delivery.deploy(spec, *archives("1.0.0"))
+    assert record.unchanged
+    assert await version_at(record.url) == "1.0.0"
+
+
+async def test_stop_also_ends_what_a_killed_supervisord_left(delivery, spec, archives):
+    await delivery.deploy(spec, *archives("1.0.0"))
+    os.kill(pid_of(delivery.state, "supervisord"), signal.SIGKILL)
+    assert processes_of(delivery.state)
+    await delivery.stop("shop", "development")
+    assert processes_of(delivery.state) == {}
+
+
+async def test_an_unknown_environment_is_a_usage_error_that_names_the_known(
+    delivery, spec, archives
+):
+    await delivery.deploy(spec, *archives("1.0.0"))
+    for command in (delivery.stop, delivery.rollback):
+        with pytest.raises(ConfigError, match="development"):
+            await command("shop", "staging")
+    with pytest.raises(ConfigError, match="nothing to roll back to"):
+        await delivery.rollback("shop", "development")
+
+
+async def test_a_second_command_in_an_environment_is_refused_with_the_pid_of_the_first(
+    delivery, spec, archives
+):
+    async def smoke(_: str) -> None:
+        with pytest.raises(CiError, match=rf"busy.*pid {os.getpid()}"):
+            await delivery.stop("shop", "development")
+
+    record = await delivery.deploy(spec, *archives("1.0.0"), smoke=smoke)
+    assert record.outcome is Outcome.PASSED
+
+
+@pytest.mark.parametrize("after_the_switch", [False, True])
+async def test_a_cancelled_delivery_goes_back_and_leaves_nothing_of_the_new_release(
+    delivery, spec, archives, ledger, after_the_switch
+):
+    record = await delivery.deploy(spec, *archives("1.0.0"))
+    with anyio.CancelScope() as scope:
+
+        async def smoke(url: str) -> None:
+            if url.endswith(str(spec.port)) is after_the_switch:
+                assert await version_at(url) == "1.1.0"
+                scope.cancel()
+                await anyio.sleep_forever()
+
+        await delivery.deploy(spec, *archives("1.1.0"), smoke=smoke)
+    assert scope.cancelled_caught
+    assert await version_at(record.url) == "1.0.0"
+    assert len([line for line in processes_of(delivery.state).values() if "serve" in line]) == 1
+    assert (ledger[-1].outcome, ledger[-1].rolled_back) == (Outcome.ERRORED, after_the_switch)
+
+
+@pytest.mark.parametrize("phase", ["preparing", "awaiting", "shifting", "confirming", "retiring"])
+async def test_a_delivery_killed_in_any_phase_leaves_a_release_serving_and_can_be_repeated(
+    delivery, spec, archives, ledger, phase
+):
+    record = await delivery.deploy(spec, *archives("1.0.0"))
+    release, archive = archives("1.1.0")
+    killed = await anyio.run_process(
+        [
+            *(sys.executable, "-m", "tests.delivery.programs.interrupted"),
+            *(str(delivery.state), spec.model_dump_json(), release.model_dump_json()),
+            *(str(archive), phase),
+        ],
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert await version_at(record.url) in {"1.0.0", "1.1.0"}
+    (status,) = await delivery.environments()
+    assert status.phase == phase
+    again = await delivery.deploy(spec, release, archive)
+    assert again.outcome is Outcome.PASSED, again.reason
+    assert await version_at(record.url) == "1.1.0"
+    assert len([line for line in processes_of(delivery.state).values() if "serve" in line]) == 1
+    recovered = [entry.outcome for entry in ledger[1:-1]]
+    assert recovered == [Outcome.PASSED if phase == "retiring" else Outcome.ERRORED]
+
+
+async def test_an_unhealthy_release_is_delivered_anew(delivery, spec, archives):
+    checks = spec.checks.model_copy(update={"ready_deadline": 3})
+    quick = spec.model_copy(update={"checks": checks, "stop_deadline": 1})
+    await delivery.deploy(quick, *archives("1.0.0"))
+    os.kill(pid_of(delivery.state, "serve"), signal.SIGSTOP)
+    record = await delivery.deploy(quick, *archives("1.0.0"))
+    assert (record.outcome, record.unchanged) == (Outcome.PASSED, False)
+    assert (await get(record.url + "/ready")).status_code == 200
