@@ -1,0 +1,1 @@
+"""The shop's price lists as a page: ``python -m catalogue prices page.html``."""
