@@ -193,6 +193,7 @@ class Evaluation:
             platforms=platforms,
             compression=tree.compression,
             media_types=tree.media_types,
+            store=self._store,
         )
         return self._trees.lone_file(target, "container.tar", 0o600)
 

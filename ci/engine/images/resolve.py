@@ -9,9 +9,9 @@ from typing import Any, Literal
 import anyio
 import structlog
 
+from ci.engine.images.blobs import diff_id
 from ci.engine.images.bootstrap.catalogue import Catalogue
 from ci.engine.images.bootstrap.recipe import Recipe
-from ci.engine.images.diff import diff_id
 from ci.engine.images.oci import ImageError, Platform, canonical_json, sha256
 from ci.engine.images.reference import Reference
 from ci.engine.layers import Layer, Snapshot

@@ -46,13 +46,15 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Overlay:
-    """Layers merged at ``target``. Without ``upper`` it is read-only."""
+    """Layers merged at ``target``. Without ``upper`` it is read-only, unless ``in_memory``."""
 
     target: str
     #: Folders, lowest first; at least one.
     lower: tuple[str, ...]
     upper: str = ""
     work: str = ""
+    #: What is written goes to memory and is lost at the end.
+    in_memory: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +173,8 @@ def _mount(mount: MountPlan) -> list[str]:
         size = ["--size", str(mount.size_bytes)] if mount.size_bytes else []
         return ["--perms", f"{mount.mode:o}", *size, "--tmpfs", mount.target]
     sources = _flags("--overlay-src", mount.lower)
+    if mount.in_memory:
+        return [*sources, "--tmp-overlay", mount.target]
     if mount.upper:
         return [*sources, "--overlay", mount.upper, mount.work, mount.target]
     if len(mount.lower) == 1:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import site
 import sys
+from collections.abc import Iterable
 from importlib.machinery import PathFinder
 
 
-def getsitepackages(prefixes: list[str] | None = None) -> list[str]:
+def getsitepackages(prefixes: Iterable[str] | None = None) -> list[str]:
     """Return a list containing all global site-packages directories."""
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     wanted = site.PREFIXES if prefixes is None else prefixes

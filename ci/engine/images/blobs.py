@@ -1,0 +1,158 @@
+"""Layers as blobs: packed and compressed once, then kept in the store beside what they are of."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Protocol, cast
+
+import zstandard
+
+from ci.engine.images.oci import Descriptor, layer_media_type
+from ci.engine.images.pack import EPOCH, pack_layer
+from ci.engine.layers import Layer
+from ci.engine.store import Store
+from ci.errors import ConfigError
+
+__all__ = ["COMPRESSIONS", "Blob", "StoredBlobs", "diff_id", "pack_blob"]
+
+#: How a layer may be compressed.
+COMPRESSIONS = ("gzip", "zstd", "uncompressed")
+
+_GZIP_LEVEL = 6
+_ZSTD_LEVEL = 3
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A layer's tar as it is transferred: digest and size in bytes of the compressed tar."""
+
+    digest: str
+    size: int
+    #: Digest of the uncompressed tar.
+    diff_id: str
+    compression: str
+
+    def descriptor(self, *, docker: bool = False) -> Descriptor:
+        """As a manifest lists it."""
+        suffix = "" if self.compression == "uncompressed" else self.compression
+        return Descriptor(layer_media_type(suffix, docker=docker), self.digest, self.size)
+
+
+def pack_blob(folder: Path, target: Path, *, compression: str, epoch: int = EPOCH) -> Blob:
+    """Pack and compress a layer folder into the file ``target``.
+
+    The same folder gives the same bytes with the same version of zlib or libzstd.
+
+    Raises:
+        ConfigError: there is no such compression.
+    """
+    with target.open("wb") as file:
+        outside = _Hashing(file)
+        compress, finish = _compressor(compression, outside)
+        inside = _Hashing(compress)
+        pack_layer(folder, cast("IO[bytes]", inside), epoch=epoch)
+        finish()
+    return Blob(outside.digest, outside.size, inside.digest, compression)
+
+
+class StoredBlobs:
+    """Blobs of a store's layers. Layers never change, nor are their numbers used again."""
+
+    def __init__(self, store: Store, *, epoch: int = EPOCH) -> None:
+        self._store = store
+        self._epoch = epoch
+
+    def blob(self, layer: Layer, compression: str) -> tuple[Blob, Path]:
+        """The layer's blob and the file that it is in, which is the store's.
+
+        A layer that came from a registry keeps the blob that it came as.
+        """
+        record = self._store.get("blob", self._key(layer, compression))
+        if record is not None and (path := self._store.blob(record["blobs"][0])):
+            return Blob(**record["blob"]), path
+        target = self._store.temporary() / "blob"
+        made = pack_blob(
+            self._store.layer_path(layer), target, compression=compression, epoch=self._epoch
+        )
+        return made, self.keep(layer, made, target)
+
+    def keep(self, layer: Layer, blob: Blob, file: Path) -> Path:
+        """Take over ``file`` as the layer's blob; where it is from now on."""
+        path = self._store.add_blob(file, blob.digest)
+        self.note(layer, blob)
+        return path
+
+    def note(self, layer: Layer, blob: Blob) -> None:
+        """Remember that a blob, which the store has, is the layer's."""
+        record = {"blobs": [blob.digest], "blob": asdict(blob)}
+        self._store.put("blob", self._key(layer, blob.compression), record)
+
+    def _key(self, layer: Layer, compression: str) -> str:
+        return f"{layer}-{compression}-{self._epoch}"
+
+
+def diff_id(store: Store, layer: Layer) -> str:
+    """``sha256:...`` of the tar that ``pack_layer`` makes of this layer, taken once."""
+    known = store.get("diff", f"layer-{layer}")
+    if known is not None:
+        return str(known["diff_id"])
+    sink = _Hashing(lambda _: None)
+    pack_layer(store.layer_path(layer), cast("IO[bytes]", sink))
+    store.put("diff", f"layer-{layer}", {"diff_id": sink.digest})
+    return sink.digest
+
+
+class _Writable(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+
+class _Hashing:
+    """A file to write to: takes the SHA-256 and length of what it passes on."""
+
+    def __init__(self, target: _Writable | Callable[[bytes], object]) -> None:
+        self._pass_on = target if callable(target) else target.write
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes, /) -> int:
+        self._hash.update(data)
+        self.size += len(data)
+        self._pass_on(data)
+        return len(data)
+
+    @property
+    def digest(self) -> str:
+        return "sha256:" + self._hash.hexdigest()
+
+
+def _compressor(
+    name: str, target: _Hashing
+) -> tuple[Callable[[bytes], object], Callable[[], object]]:
+    """What to call with each piece, and at the end."""
+    if name == "uncompressed":
+        return target.write, lambda: None
+    if name == "gzip":
+        # 31: a gzip header, which zlib writes without a time or a name.
+        gzip = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31)
+        return (lambda data: target.write(gzip.compress(data))), (
+            lambda: target.write(gzip.flush())
+        )
+    if name == "zstd":
+        zstd = zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compressobj()
+        return (lambda data: target.write(zstd.compress(data))), (
+            lambda: target.write(zstd.flush())
+        )
+    raise ConfigError("layer compression", got=repr(name), expected=", ".join(COMPRESSIONS))
+
+
+def stored_layer(store: Store | None, folder: Path) -> Layer | None:
+    """The layer that ``folder`` is in that store, or None."""
+    if store is None:
+        return None
+    layer = Layer(folder.name)
+    return layer if os.fspath(store.layer_path(layer)) == os.fspath(folder) else None
