@@ -96,6 +96,12 @@ class LayerBuilder:
         os.chmod(host, mode)
         self._own(host, owner)
 
+    def link(self, source: str, path: str) -> None:
+        """A file of the same file system at a resolved path, as a hard link where possible."""
+        host = self._place(path)
+        if not _link(source, host):
+            shutil.copy2(source, host)
+
     def make_directory(self, path: str, mode: int, owner: tuple[int, int] | None) -> None:
         """A directory at a resolved path; one that is there gets the permissions and owner."""
         host = self.ensure_directory(path)

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from ci.engine.capture import Capture
 from ci.engine.execution import ExecEvent, ExecFailed, ExecOutput, Secrets, Stream, meets
 from ci.engine.prepare import Inputs, Prepared, Written, prepare
 from ci.engine.sandbox.box import Sandbox, SandboxError
-from ci.engine.sandbox.lent import Host
+from ci.engine.sandbox.lent import Host, Shelf
 from ci.engine.sandbox.runner import Ended, Process
 from ci.engine.store import Store
 from ci.engine.vertex import CacheMount, Exec, Sharing
@@ -64,6 +65,13 @@ class ExecRunner:
         self._emit = emit
         self._slots = anyio.CapacityLimiter(parallel)
         self._locks: dict[str, anyio.Lock] = {}
+        self._shelf = Shelf(store.temporary())
+        #: Removes what execs left behind, so that nobody waits for it.
+        self._sweeper = ThreadPoolExecutor(max_workers=1, thread_name_prefix="towpath-sweeper")
+
+    def close(self) -> None:
+        """Wait until what execs left is removed."""
+        self._sweeper.shutdown()
 
     async def run(self, exec_: Exec, inputs: Inputs, secrets: Secrets) -> Finished:
         """Run to the end.
@@ -77,12 +85,19 @@ class ExecRunner:
             try:
                 return await self._run(exec_, inputs, prepared, secrets)
             finally:
-                with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(prepared.discard)
+                prepared.discard_secrets()
+                self._sweeper.submit(prepared.discard)
 
     def _prepare(self, exec_: Exec, inputs: Inputs) -> Prepared:
         with self._store.guard():
-            return prepare(exec_, inputs, self._store, self._host, self._sandbox.mode())
+            return prepare(
+                exec_,
+                inputs,
+                store=self._store,
+                host=self._host,
+                shelf=self._shelf,
+                mode=self._sandbox.mode(),
+            )
 
     async def _run(
         self, exec_: Exec, inputs: Inputs, prepared: Prepared, secrets: Secrets

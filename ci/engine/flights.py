@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import anyio
-from anyio.abc import TaskGroup
 
 from ci.errors import CiError
 
@@ -51,13 +51,14 @@ class _Flight:
 
 
 class Flights:
-    """Runs work by name in ``group``, once at a time, and remembers what came of it.
+    """Runs work by name, once at a time, and remembers what came of it.
 
-    Work that nobody waits for any more is cancelled. Errors are not remembered.
+    Work that nobody waits for any more is cancelled. Errors are not remembered. The work runs in
+    tasks of its own, for it serves whoever asks next, too: ``close`` ends them.
     """
 
-    def __init__(self, group: TaskGroup) -> None:
-        self._group = group
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
         self._aloft: dict[str, _Flight] = {}
         self._landed: dict[str, Any] = {}
 
@@ -72,7 +73,9 @@ class Flights:
         flight = self._aloft.get(name)
         if flight is None:
             flight = self._aloft[name] = _Flight()
-            self._group.start_soon(self._fly, name, flight, work)
+            task = asyncio.create_task(self._fly(name, flight, work))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         flight.waiting += 1
         try:
             await flight.landed.wait()
@@ -103,6 +106,14 @@ class Flights:
             if self._aloft.get(name) is flight:
                 del self._aloft[name]
             flight.landed.set()
+
+    async def close(self) -> None:
+        """Cancel what is under way, and wait until it is over."""
+        for flight in self._aloft.values():
+            flight.scope.cancel()
+        with anyio.CancelScope(shield=True):
+            while self._tasks:
+                await asyncio.wait(self._tasks)
 
     def forget(self, name: str) -> None:
         """Make it anew when next asked for."""

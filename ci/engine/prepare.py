@@ -20,7 +20,7 @@ from ci.engine.passwd import Account, account, owner_ids
 from ci.engine.patterns import EVERYTHING, select
 from ci.engine.sandbox.area import Area
 from ci.engine.sandbox.argv import Bind, Data, Mode, MountPlan, Plan, Tmpfs
-from ci.engine.sandbox.lent import Host
+from ci.engine.sandbox.lent import Host, Shelf
 from ci.engine.store import Store
 from ci.engine.vertex import (
     CacheMount,
@@ -66,11 +66,21 @@ class Written:
 class Prepared:
     """A sandbox about to run. ``discard`` it whatever happens."""
 
-    def __init__(self, exec_: Exec, inputs: Inputs, store: Store, host: Host, mode: Mode) -> None:
+    def __init__(
+        self,
+        exec_: Exec,
+        inputs: Inputs,
+        *,
+        store: Store,
+        host: Host,
+        shelf: Shelf,
+        mode: Mode,
+    ) -> None:
         self._exec = exec_
         self._inputs = inputs
         self._store = store
         self._mode = mode
+        self._shelf = shelf
         self._as_root = mode is not Mode.ONE_UID
         self._folder = store.temporary()
         self._memory: list[str] = []
@@ -97,9 +107,11 @@ class Prepared:
         if self._root.base.lookup("/tmp") is None:  # noqa: S108 - the container's
             self._root.ephemeral.add_directory("/tmp", 0o1777)  # noqa: S108
         for path, content in self._loan.files:
-            self._root.ephemeral.add_file(path, content)
+            self._root.ephemeral.add_file(path, self._shelf.file(content))
         if self._mode is Mode.ONE_UID and self._root.base.lookup("/etc/apt/apt.conf.d"):
-            self._root.ephemeral.add_file("/etc/apt/apt.conf.d/99towpath", _APT_ONE_UID)
+            self._root.ephemeral.add_file(
+                "/etc/apt/apt.conf.d/99towpath", self._shelf.file(_APT_ONE_UID)
+            )
         for mount in sorted(exec_.mounts, key=lambda item: item.path.count("/")):
             self._mount(mount)
         workdir, make_workdir = self._workdir()
@@ -120,14 +132,20 @@ class Prepared:
 
     def discard(self) -> None:
         """Remove all folders of the exec. What was taken over by the store stays."""
-        if not self.handed_over:
-            for fd in (*self._descriptors, *([self.stdin] if self.stdin is not None else [])):
-                os.close(fd)
+        self.discard_secrets()
         for area in self._areas.values():
             area.discard()
         remove_tree(self._folder)
+
+    def discard_secrets(self) -> None:
+        """Remove what must not outlive the exec; ``discard`` may come later."""
         for path in self._memory:
             remove_tree(path)
+        self._memory.clear()
+        if not self.handed_over:
+            for fd in (*self._descriptors, *([self.stdin] if self.stdin is not None else [])):
+                os.close(fd)
+            self.handed_over = True
 
     # -- what is left --------------------------------------------------------------------------
 
@@ -330,14 +348,16 @@ class Prepared:
         return env
 
 
-def prepare(exec_: Exec, inputs: Inputs, store: Store, host: Host, mode: Mode) -> Prepared:
+def prepare(
+    exec_: Exec, inputs: Inputs, *, store: Store, host: Host, shelf: Shelf, mode: Mode
+) -> Prepared:
     """The folders of an exec. Raises CiError for a user that is not there and the like."""
     for text in (*exec_.args, *(value for _, value in exec_.env)):
         if "\0" in text:
             raise CiError("exec", got="a NUL byte in an argument or variable")
     if not exec_.args:
         raise CiError("exec", got="no command", expected="a program and its arguments")
-    return Prepared(exec_, inputs, store, host, mode)
+    return Prepared(exec_, inputs, store=store, host=host, shelf=shelf, mode=mode)
 
 
 def _require_directory(tree: MergedTree, path: str) -> None:

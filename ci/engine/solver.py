@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import anyio
-from anyio.abc import TaskGroup
 
 from ci.engine.digest import TreeHasher, lone_file_digest
 from ci.engine.evaluation import Evaluation
@@ -130,16 +129,13 @@ class Solver:
             emit=self._emit,
         )
         self._outputs = Outputs(store)
-        self._group: TaskGroup | None = None
         self._flights: Flights
         self._keys: Keys
         self._evaluation: Evaluation
 
     async def __aenter__(self) -> Self:
         mode = await anyio.to_thread.run_sync(self.sandbox.mode)
-        self._group = anyio.create_task_group()
-        await self._group.__aenter__()
-        self._flights = Flights(self._group)
+        self._flights = Flights()
         self._keys = Keys(self.content_digest, self.secrets, flavour=mode.value)
         self._evaluation = Evaluation(self, as_root=mode is not Mode.ONE_UID)
         return self
@@ -149,14 +145,12 @@ class Solver:
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> bool | None:
-        assert self._group is not None  # noqa: S101 - entered
-        self._group.cancel_scope.cancel()
-        result = await self._group.__aexit__(kind, error, trace)
-        if self._own_sandbox:
-            with anyio.CancelScope(shield=True):
+    ) -> None:
+        await self._flights.close()
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._runner.close)
+            if self._own_sandbox:
                 await anyio.to_thread.run_sync(self.sandbox.close)
-        return result
 
     # -- execs -----------------------------------------------------------------------------------
 

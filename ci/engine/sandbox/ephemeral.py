@@ -29,12 +29,12 @@ class Ephemeral:
         #: Paths that are in no layer below.
         self._new: list[str] = []
 
-    def add_file(self, path: str, content: bytes) -> None:
-        """A file over whatever is at ``path``."""
+    def add_file(self, path: str, source: str) -> None:
+        """A file over whatever is at ``path``: a link to ``source``, which nobody writes to."""
         place = self._builder.resolve(path)
         self._note(place)
         try:
-            self._builder.write(place, content, 0o644, None)
+            self._builder.link(source, place)
         except NoSuchPath:
             return  # an image without the usual folders can do without the usual files
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ci.engine.merged import MergedTree
 
-__all__ = ["Host", "Loan"]
+__all__ = ["Host", "Loan", "Shelf"]
 
 #: Where distributions keep the bundle that their programs read.
 _BUNDLES = (
@@ -63,11 +63,34 @@ class Loan:
     env: tuple[tuple[str, str], ...]
 
 
+class Shelf:
+    """Files of given content in ``folder``, each made once, for sandboxes to link to."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[bytes, str] = {}
+
+    def file(self, content: bytes) -> str:
+        """Path of a file of this content."""
+        path = self._known.get(content)
+        if path is None:
+            path = f"{self._folder}/{len(self._known)}-{os.urandom(4).hex()}"
+            with open(path, "wb") as file:
+                file.write(content)
+            os.chmod(path, 0o644)
+            self._known[content] = path
+        return path
+
+
 class Host:
     """This machine's settings, each read once."""
 
-    def __init__(self, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, env: Mapping[str, str] | None = None, *, anchors: tuple[str, ...] = _ANCHORS
+    ) -> None:
+        """Take variables, and folders where an administrator adds certificates."""
         self._env = dict(os.environ if env is None else env)
+        self._anchors = anchors
 
     def loan(self, tree: MergedTree, hosts: tuple[tuple[str, str], ...] = ()) -> Loan:
         """What a container with this root file system gets; ``hosts`` are (address, name)."""
@@ -117,7 +140,7 @@ class Host:
     def certificates(self) -> bytes:
         """The CA bundle, where the host is set up with its own; else nothing."""
         named = next((self._env[name] for name in _CA_VARIABLES if self._env.get(name)), "")
-        added = any(_has_files(folder) for folder in _ANCHORS)
+        added = any(_has_files(folder) for folder in self._anchors)
         if not named and not added:
             return b""
         for path in (*_BUNDLES, named):

@@ -15,7 +15,42 @@ from ci.engine.solver import Solver
 from ci.engine.store import Store
 from ci.engine.vertex import Exec, ImageRoot
 
-PROGRAMS = ["sh", "cat", "ls", "mkdir", "rm", "rmdir", "ln", "chmod", "chown", "id", "sleep", "touch", "env", "true", "false", "stat", "mv", "cp", "head", "tail", "wc", "grep", "sed", "pwd", "readlink", "seq", "date", "hostname", "setsid", "dd", "find"]
+PROGRAMS = [
+    "sh",
+    "cat",
+    "ls",
+    "mkdir",
+    "rm",
+    "rmdir",
+    "ln",
+    "chmod",
+    "chown",
+    "id",
+    "sleep",
+    "touch",
+    "env",
+    "true",
+    "false",
+    "stat",
+    "mv",
+    "cp",
+    "head",
+    "tail",
+    "wc",
+    "grep",
+    "sed",
+    "pwd",
+    "readlink",
+    "seq",
+    "date",
+    "hostname",
+    "setsid",
+    "dd",
+    "find",
+]
+
+#: A machine without certificates, mirrors and proxies of its own.
+PLAIN = Host({}, anchors=())
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:App:/home/app:/bin/sh\n"
 GROUP = "root:x:0:\napp:x:1001:\nextra:x:1234:app\n"
@@ -78,7 +113,7 @@ def image(store: Store, rootfs: Path) -> ImageRoot:
 
 @pytest.fixture
 async def solver(store: Store) -> AsyncIterator[Solver]:
-    async with Solver(store, host=Host({})) as solver:
+    async with Solver(store, host=PLAIN) as solver:
         yield solver
 
 
