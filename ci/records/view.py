@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ci.records.run import ImageRecord, NodeKind, NodeRecord, RunRecord
@@ -222,26 +222,33 @@ def _path(run: RunRecord) -> Iterator[Stop]:
     commit = run.source.commit[:9] or "no commit"
     yield Stop(name=run.source.version or commit, state="", kind="source", note=commit)
     outcomes = {verdict.gate: verdict.outcome.value for verdict in run.verdicts}
-    deliveries = {each.environment: each for each in run.deliveries}
     for node in run.nodes:
         kind, evidence = node.kind, node.evidence
         if kind is NodeKind.GATE:
             state = outcomes.get(node.name, node.status.value)
             yield Stop(name=node.name, state=state, kind="gate")
         elif kind is NodeKind.DELIVERY:
-            yield _arrival(node, deliveries.get(node.name))
+            yield _arrival(node, run.deliveries)
         elif evidence and evidence.image and evidence.stage == node.name:
             yield Stop(name=node.name, state=node.status.value, kind="image")
 
 
-def _arrival(node: NodeRecord, delivery: DeliveryRecord | None) -> Stop:
+def _arrival(node: NodeRecord, deliveries: Sequence[DeliveryRecord]) -> Stop:
+    """``deploy-staging`` arrives in the environment staging."""
+    own = (each for each in deliveries if f"-{node.name}".endswith(f"-{each.environment}"))
+    delivery = next(own, None)
     if delivery is None:
         return Stop(name=node.name, state=node.status.value, kind="environment")
     note = delivery.release.version if delivery.release else ""
     if delivery.rolled_back:
         note = "returned to " + (delivery.previous.version if delivery.previous else "nothing")
-    state = delivery.outcome.value
-    return Stop(name=node.name, state=state, kind="environment", note=note, url=delivery.url)
+    return Stop(
+        name=delivery.environment,
+        state=delivery.outcome.value,
+        kind="environment",
+        note=note,
+        url=delivery.url,
+    )
 
 
 def _bars(run: RunRecord) -> Iterator[Bar]:

@@ -9,7 +9,8 @@ from importlib.resources import files
 import pytest
 
 from ci.records.report import render
-from ci.records.run import NodeRecord, RunRecord
+from ci.records.run import NodeKind, NodeRecord, RunRecord
+from ci.records.view import view
 from ci.values import Evidence, Finding, Outcome, Severity, Status
 from tests.unit.records.samples import START, failed_run, passed_run, record
 
@@ -170,6 +171,21 @@ def test_a_passed_run_says_where_it_is_live():
     document = Document(render(passed_run()))
     assert "18 steps in 1 min 20 s; live in development, staging and production" in document.text
     assert "http://127.0.0.1:8083" in [link["href"] for link in document.all("a")]
+
+
+def test_the_way_ends_in_the_environments_whatever_their_nodes_are_called():
+    run = passed_run()
+    nodes = tuple(
+        node.model_copy(update={"name": f"deploy-{node.name}"})
+        if node.kind is NodeKind.DELIVERY
+        else node
+        for node in run.nodes
+    )
+    stops = view(run.model_copy(update={"nodes": nodes})).path
+    assert [stop.name for stop in stops] == [
+        "1.0.0", "quality", "build", "security", "development", "staging", "production",
+    ]  # fmt: skip
+    assert stops[-1].url == "http://127.0.0.1:8083"
 
 
 def test_a_failed_run_says_what_stopped_it_and_shows_the_output():
