@@ -106,6 +106,8 @@ class QualityGate(Section):
     """What the quality gate lets through."""
 
     coverage: Annotated[float, Field(ge=0, le=100)] = 80.0
+    #: Nothing tested is not a pass.
+    tests: bool = True
     #: Least severity of a finding that fails it.
     fail_on: Severity = Severity.HIGH
 

@@ -19,6 +19,7 @@ from ci.engine.images.oci import Platform
 from ci.engine.pulls import ImageUse, Pulls
 from ci.engine.queries import Queries
 from ci.engine.relay import Relay
+from ci.engine.sandbox.argv import Mode
 from ci.engine.secrets import Secrets, load_salt
 from ci.engine.server import Server
 from ci.engine.services import Services
@@ -64,6 +65,7 @@ class Session:
         self._clock = clock or SystemClock()
         self._images: Pulls | None = None
         self._services: Services | None = None
+        self._solver: Solver | None = None
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.token = entropy.token_hex(24)
@@ -123,6 +125,7 @@ class Session:
         secrets = Secrets(load_salt(store.root / "salt"), environ=self._environ)
         relay = Relay(self._on_event, self._clock) if self._on_event else None
         solver = await stack.enter_async_context(Solver(store, secrets=secrets, on_event=relay))
+        self._solver = solver
         services = await stack.enter_async_context(
             Services(solver, clock=self._clock, private=self._private_network)
         )
@@ -145,6 +148,12 @@ class Session:
     def environment(self) -> dict[str, str]:
         """Variables by which a Dagger SDK connects to this session."""
         return {"DAGGER_SESSION_PORT": str(self.port), "DAGGER_SESSION_TOKEN": self.token}
+
+    def sandbox_mode(self) -> Mode:
+        """How sandboxes come by the owners of files: as root, or as an ordinary user."""
+        if self._solver is None:
+            raise RuntimeError("the session has not started")
+        return self._solver.sandbox.mode()
 
     def provenance(self) -> tuple[ImageUse, ...]:
         """The images that were used: digests, and what stood in for which."""

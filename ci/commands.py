@@ -1,0 +1,253 @@
+"""Commands that need this machine and so are no Dagger functions: engine, environments, doctor."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskStatus
+from cyclopts import App, Parameter
+
+from ci import doctor, surroundings
+from ci.clock import SystemClock
+from ci.config import Settings
+from ci.connection import Connection, connected
+from ci.deploy.targets.local.delivery import EnvironmentStatus, LocalDelivery
+from ci.errors import ConfigError
+from ci.events import Feed
+from ci.flow import NotPassedError, Run, Stop
+from ci.host import Host
+from ci.records.folder import write_run
+from ci.records.ledger import FILE_NAME, Ledger, LedgerEntry
+from ci.terminal import Display
+from ci.values import DeliveryRecord, Outcome
+
+__all__ = ["register", "within_engine"]
+
+#: Where records go, in the caller's folder.
+RUNS = Path(".towpath/runs")
+INTERRUPTED = 130
+ERRORED = 2
+
+Project = Annotated[str, Parameter(help="Only this project's environments.")]
+Name = Annotated[str, Parameter(help="The environment.")]
+
+
+def register(app: App) -> None:
+    """Add the commands."""
+    engine = App(name="engine", help="The embedded engine: use it for any program, look after it.")
+    engine.command(_engine_run, name="run")
+    engine.command(_engine_df, name="df")
+    engine.command(_engine_prune, name="prune")
+    app.command(engine)
+    app.command(_environments, name="environments")
+    app.command(_rollback, name="rollback")
+    app.command(_stop, name="stop")
+    app.command(_doctor, name="doctor")
+
+
+async def within_engine(
+    work: Callable[[], Awaitable[None]],
+    *,
+    source: Path,
+    json: bool = False,
+    plain: bool = False,
+) -> int:
+    """Do the work with an engine, a display of its progress, and a place for its records.
+
+    The exit code: 0, the run's where it did not pass, 130 where it was interrupted. The first
+    SIGINT or SIGTERM ends a run soundly, the second at once.
+    """
+    settings = Settings.from_environment()
+    stop, feed = Stop(), Feed()
+    display = Display.of(json=json, plain=plain or settings.in_ci, no_color=settings.no_color)
+    code = 0
+    async with anyio.create_task_group() as group:
+        await group.start(_obey_signals, stop)
+        async with connected(settings, feed, workdir=Path.cwd()) as connection:
+            with (
+                _surroundings(settings, connection, display, feed, stop, source) as around,
+                surroundings.entered(around),
+                display,
+            ):
+                try:
+                    await work()
+                except NotPassedError as error:
+                    code = error.exit_code
+        group.cancel_scope.cancel()
+    return INTERRUPTED if stop.reason else code
+
+
+@contextmanager
+def _surroundings(
+    settings: Settings,
+    connection: Connection,
+    display: Display,
+    feed: Feed,
+    stop: Stop,
+    source: Path,
+) -> Iterator[surroundings.Surroundings]:
+    async def keep(run: Run) -> None:
+        with anyio.CancelScope(shield=True):
+            folder = await anyio.to_thread.run_sync(write_run, RUNS, run.record, run.reports)
+        display.finish(run, folder)
+
+    host = Host(partial(_delivery, settings), source=source)
+    try:
+        yield surroundings.Surroundings(
+            engine=connection.engine,
+            images=connection.images,
+            sinks=(display,),
+            feed=feed,
+            stop=stop,
+            host=host,
+            folder=source.absolute(),
+            keep=keep,
+        )
+    finally:
+        host.close()
+
+
+async def _obey_signals(
+    stop: Stop, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """The first signal asks the run to stop; the second ends the program."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for number in signals:
+            if stop.reason:
+                raise KeyboardInterrupt
+            stop(f"interrupted by {signal.Signals(number).name}")
+
+
+def _delivery(settings: Settings) -> LocalDelivery:
+    from ci.engine.runtime import Runtime  # noqa: PLC0415 - an extra, and costly to import
+
+    ledger = Ledger(settings.state / FILE_NAME)
+
+    def record(delivery: DeliveryRecord) -> None:
+        ledger.append(LedgerEntry(recorded_at=SystemClock().now(), delivery=delivery))
+
+    return LocalDelivery(Runtime(), state=settings.state, ledger=record)
+
+
+# -- engine ---------------------------------------------------------------------------------------
+
+
+def _engine_run(
+    *command: Annotated[str, Parameter(help="The program.", allow_leading_hyphen=True)],
+) -> int:
+    """Run a program that uses a Dagger SDK on the embedded engine: `ci engine run -- CMD`."""
+    from ci.engine import command as engine  # noqa: PLC0415 - an extra, and costly to import
+
+    settings = Settings.from_environment()
+    return anyio.run(partial(engine.run, command, cache=settings.cache))
+
+
+def _engine_df() -> None:
+    """What the engine's store holds, and how large it is."""
+    from ci.engine.store import Store  # noqa: PLC0415 - an extra, and costly to import
+
+    with Store(Settings.from_environment().cache) as store:
+        print(store.usage())
+
+
+def _engine_prune(
+    *,
+    max_gib: Annotated[float, Parameter(help="Keep at most so much.")] = 20.0,
+    days: Annotated[float | None, Parameter(help="Drop what was not used for so long.")] = None,
+) -> None:
+    """Drop what was not used for longest from the engine's store."""
+    from ci.engine.store import Store  # noqa: PLC0415 - an extra, and costly to import
+
+    with Store(Settings.from_environment().cache) as store:
+        freed = store.prune(
+            max_bytes=int(max_gib * 1024**3),
+            older_than=timedelta(days=days).total_seconds() if days is not None else None,
+        )
+    print(freed)
+
+
+# -- environments ---------------------------------------------------------------------------------
+
+
+def _environments(*, project: Project = "") -> int:
+    """List the local environments: release, address, health."""
+    delivery = _delivery(Settings.from_environment())
+    found = anyio.run(delivery.environments, project)
+    if not found:
+        print("no environments on this machine", file=sys.stderr)
+    for status in found:
+        print(_line(status))
+    return 0
+
+
+def _line(status: EnvironmentStatus) -> str:
+    release = status.release
+    what = f"{release.version} {release.digest[:19]}" if release else "nothing"
+    health = "stopped" if not status.running else "healthy" if status.healthy else "unhealthy"
+    since = f" since {status.since:%Y-%m-%d %H:%M:%S} UTC" if status.since else ""
+    detail = f" ({status.detail})" if status.detail else ""
+    return f"{status.project}/{status.name}  {status.url}  {what}  {health}{since}{detail}"
+
+
+def _rollback(name: Name, *, project: Project = "") -> int:
+    """Deliver an environment's last good release again."""
+    delivery = _delivery(Settings.from_environment())
+    found = _one(delivery, name, project)
+    record = anyio.run(delivery.rollback, found.project, name)
+    if record.outcome is Outcome.PASSED and record.release:
+        print(f"{name} answers with {record.release.version} at {record.url}")
+        return 0
+    print(f"ci: {name} was not rolled back: {record.reason}", file=sys.stderr)
+    return ERRORED
+
+
+def _stop(name: Name, *, project: Project = "") -> None:
+    """Stop an environment's processes; its releases and data are kept."""
+    delivery = _delivery(Settings.from_environment())
+    found = _one(delivery, name, project)
+    anyio.run(delivery.stop, found.project, name)
+    print(f"{found.project}/{name} is stopped", file=sys.stderr)
+
+
+def _one(delivery: LocalDelivery, name: str, project: str) -> EnvironmentStatus:
+    """The one environment of that name.
+
+    Raises:
+        ConfigError: there is none, or several projects have one.
+    """
+    known = anyio.run(delivery.environments, project)
+    found = [status for status in known if status.name == name]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError(
+            f"environment {name}",
+            got="one each of " + ", ".join(status.project for status in found),
+            hint="say which with --project",
+        )
+    names = sorted({status.name for status in known})
+    raise ConfigError(
+        f"environment {name} does not exist here",
+        expected="one of " + ", ".join(names) if names else "one that was deployed to",
+    )
+
+
+def _doctor() -> int:
+    """Tell what this machine can and cannot do, and what to do about it."""
+    checks = anyio.run(doctor.examine, Settings.from_environment())
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        print(f"{check.health.value:<8} {check.name:<{width}}  {check.found}")
+        if check.hint:
+            print(f"{'':8} {'':{width}}  hint: {check.hint}")
+    return ERRORED if any(check.health is doctor.Health.MISSING for check in checks) else 0

@@ -1,0 +1,74 @@
+"""The engine behind a command: the embedded one, or the session that the environment names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagger
+
+from ci.config import Settings
+from ci.errors import CiError
+from ci.events import Feed
+from ci.records.run import EngineRecord, ImageRecord
+
+__all__ = ["Connection", "connected", "named_session"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """An engine that ``dagger.dag`` speaks to."""
+
+    engine: EngineRecord
+    #: Images that it has used so far; a Dagger engine does not tell.
+    images: Callable[[], Sequence[ImageRecord]] = tuple
+
+
+def named_session() -> bool:
+    """The environment names a session, as within ``dagger run`` or ``ci engine run``."""
+    return bool(os.environ.get("DAGGER_SESSION_PORT") and os.environ.get("DAGGER_SESSION_TOKEN"))
+
+
+@asynccontextmanager
+async def connected(settings: Settings, feed: Feed, *, workdir: Path) -> AsyncIterator[Connection]:
+    """Within the context ``dagger.dag`` is connected.
+
+    Raises:
+        CiError: the embedded engine is not installed, or cannot work on this machine.
+    """
+    if named_session():
+        async with dagger.connection():
+            yield Connection(engine=EngineRecord(kind="dagger", version=await dagger.dag.version()))
+        return
+    try:
+        from ci.engine.session import (  # noqa: PLC0415 - an extra, which may not be installed
+            API_VERSION,
+            Session,
+        )
+    except ModuleNotFoundError as error:
+        raise CiError(
+            "the embedded engine",
+            got=f"no module {error.name}",
+            hint="pip install 'towpath[local]', or run within `dagger run`",
+        ) from None
+    async with Session(cache=settings.cache, workdir=workdir, on_event=feed) as session:
+        os.environ.update(session.environment())
+        try:
+            async with dagger.connection():
+                yield Connection(
+                    engine=EngineRecord(
+                        kind="embedded", version=API_VERSION, sandbox=session.sandbox_mode().value
+                    ),
+                    images=lambda: [
+                        ImageRecord(
+                            reference=use.reference, digest=use.digest, stand_in=use.stand_in
+                        )
+                        for use in session.provenance()
+                    ],
+                )
+        finally:
+            for variable in session.environment():
+                os.environ.pop(variable, None)

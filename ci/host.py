@@ -1,0 +1,174 @@
+"""Deliveries to this machine: what `ci` adds to a pipeline and a Dagger engine cannot.
+
+Here the images of the engine, the local target of ``ci.deploy`` and the configuration meet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import anyio
+import anyio.to_thread
+import dagger
+from dagger import dag
+
+from ci import config
+from ci.deploy.conductor import Checks
+from ci.deploy.environment import BackingService, EnvironmentSpec
+from ci.deploy.protocol import Smoke
+from ci.deploy.targets.local.delivery import LocalDelivery
+from ci.errors import CiError, ConfigError, StageErrored
+from ci.values import DeliveryRecord, Release
+
+__all__ = ["Host", "postgres_url"]
+
+#: Where PostgreSQL's official image keeps its data.
+_POSTGRES_DATA = "/var/lib/postgresql/data"
+_USER = "app"
+
+
+class Host:
+    """Delivers images of the engine to environments on this machine."""
+
+    def __init__(self, delivery: Callable[[], LocalDelivery], *, source: Path) -> None:
+        self._delivery = delivery
+        self._source = source
+        self._archives: dict[str, tuple[Path, str]] = {}
+        self._folder = TemporaryDirectory(prefix="towpath-")
+        self._exporting = anyio.Lock()
+
+    def close(self) -> None:
+        """Remove what was exported for deliveries."""
+        self._folder.cleanup()
+
+    async def deliver(
+        self,
+        project: str,
+        name: str,
+        environment: config.Environment,
+        image: dagger.Container,
+        *,
+        version: str,
+        commit: str = "",
+        smoke: Smoke | None = None,
+    ) -> DeliveryRecord:
+        """Deliver ``image`` to an environment; what stands against it is in the record."""
+        archive, digest = await self._archive(image)
+        spec = EnvironmentSpec(
+            project=project,
+            name=name,
+            port=environment.port,
+            env=self._env(environment),
+            migrate=environment.migrate,
+            services=await self._services(environment),
+            ready=environment.ready,
+            checks=Checks(ready_deadline=environment.ready_timeout),
+        )
+        return await self._delivery().deploy(
+            spec,
+            Release(name=project, version=version, digest=digest, commit=commit),
+            archive,
+            secrets={key: self._secret(key, uri) for key, uri in environment.secrets.items()},
+            smoke=smoke,
+        )
+
+    def _env(self, environment: config.Environment) -> Mapping[str, str]:
+        urls = {
+            variable: postgres_url(
+                password=f"${{{_service_name(variable)}.password}}",
+                port=f"${{{_service_name(variable)}.port}}",
+                database=service.database,
+            )
+            for variable, service in environment.services.items()
+        }
+        return {**urls, **environment.env}
+
+    async def _services(self, environment: config.Environment) -> tuple[BackingService, ...]:
+        return tuple(
+            [
+                await self._postgres(_service_name(variable), service)
+                for variable, service in environment.services.items()
+            ]
+        )
+
+    async def _postgres(self, name: str, service: config.Service) -> BackingService:
+        archive, digest = await self._archive(dag.container().from_(service.image))
+        return BackingService(
+            name=name,
+            image=service.image,
+            digest=digest,
+            archive=archive,
+            args=("postgres", "-p", "${port}", "-c", "listen_addresses=127.0.0.1"),
+            env={
+                "POSTGRES_USER": _USER,
+                "POSTGRES_PASSWORD": "${password}",
+                "POSTGRES_DB": service.database,
+                "PGDATA": f"{_POSTGRES_DATA}/pgdata",
+            },
+            data=_POSTGRES_DATA,
+            ready=("pg_isready", "-h", "127.0.0.1", "-p", "${port}", "-U", _USER),
+        )
+
+    async def _archive(self, image: dagger.Container) -> tuple[Path, str]:
+        """The image as an OCI archive on this machine, and its manifest's digest; made once."""
+        tarball = image.as_tarball()
+        key = await tarball.digest()
+        async with self._exporting:
+            if key not in self._archives:
+                path = Path(self._folder.name) / f"{len(self._archives)}.tar"
+                await tarball.export(str(path))
+                digest = await anyio.to_thread.run_sync(_manifest_digest, path)
+                self._archives[key] = (path, digest)
+        return self._archives[key]
+
+    def _secret(self, variable: str, uri: str) -> str:
+        """The value of ``env:NAME``, ``file:PATH`` (relative to the source) or ``cmd:COMMAND``."""
+        provider, _, rest = uri.partition(":")
+        subject = f"secret {variable}"
+        if provider == "env":
+            if rest not in os.environ:
+                raise ConfigError(subject, got=f"no variable {rest}", hint=f"export {rest}=...")
+            return os.environ[rest]
+        if provider == "file":
+            try:
+                return (self._source / rest).read_text().rstrip("\n")
+            except OSError as error:
+                raise ConfigError(subject, got=f"{rest}: {error.strerror}") from error
+        result = subprocess.run(  # noqa: S602 - the user's own command line
+            rest, shell=True, capture_output=True, text=True, check=False, cwd=self._source
+        )
+        if result.returncode:
+            raise StageErrored(subject, got=f"its command ended with {result.returncode}")
+        return result.stdout.rstrip("\n")
+
+
+def postgres_url(*, password: str, port: str, database: str) -> str:
+    """The URL by which a program reaches its PostgreSQL on this machine."""
+    return f"postgresql://{_USER}:{password}@127.0.0.1:{port}/{database}"
+
+
+def _service_name(variable: str) -> str:
+    """``DATABASE_URL`` names the service ``database``."""
+    name = re.sub(r"[^a-z0-9]+", "-", variable.lower().removesuffix("_url")).strip("-")
+    return name or "service"
+
+
+def _manifest_digest(archive: Path) -> str:
+    """The digest of the one image in an OCI archive: of its manifest, as index.json names it."""
+    with tarfile.open(archive) as tar:
+        file = tar.extractfile("index.json")
+        if file is None:
+            raise CiError(f"{archive.name}: no OCI archive", expected="index.json")
+        index = json.load(file)
+    manifests = index["manifests"]
+    if len(manifests) == 1:
+        return str(manifests[0]["digest"])
+    return "sha256:" + hashlib.sha256(json.dumps(manifests, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,136 @@
+"""What a function returned, handed to the user: printed, exported, or followed further.
+
+``ci run reports export --path=DIR`` selects as ``dagger call`` does: each word is a field or a
+function of the value before it, and the options behind it are that function's arguments.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any
+
+import anyio
+import dagger
+
+from ci.errors import ConfigError
+from ci.graph import nearest
+
+__all__ = ["follow", "rendered", "save"]
+
+
+async def follow(value: Any, words: Sequence[str]) -> Any:  # noqa: ANN401 - any value of Dagger's
+    """The value that the words select from ``value``.
+
+    Raises:
+        ConfigError: a word is no field or function of its value, or an option is not its.
+    """
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        options: list[str] = []
+        while rest and (rest[0].startswith("-") or (options and _wants_value(options[-1]))):
+            options.append(rest.pop(0))
+        value = await _select(value, word, options)
+    return value
+
+
+async def rendered(value: Any) -> str:  # noqa: ANN401
+    """The text to print for a value."""
+    match value:
+        case None:
+            return ""
+        case dagger.Directory():
+            return "\n".join(await value.entries())
+        case dagger.File():
+            return await value.contents()
+        case list() | tuple():
+            return "\n".join([await rendered(item) for item in value])
+        case dagger.client.base.Type():
+            kind = type(value).__name__
+            return f"{kind}: write it with --output=PATH, or select from it"
+        case _:
+            return "\n".join(selectable(value)) or str(value)
+
+
+async def save(value: Any, path: Path) -> None:  # noqa: ANN401
+    """Write a value to the host: a directory, a file, a container as OCI archive, or text."""
+    match value:
+        case dagger.Directory() | dagger.File() | dagger.Container():
+            await value.export(str(path))
+        case _:
+            target = anyio.Path(path)
+            await target.parent.mkdir(parents=True, exist_ok=True)
+            await target.write_text(await rendered(value) + "\n", encoding="utf-8")
+
+
+def selectable(value: object) -> list[str]:
+    """The fields and functions of an object, as typed on a command line."""
+    if isinstance(value, dagger.client.base.Type):
+        names = [name for name, _ in inspect.getmembers(type(value), inspect.isfunction)]
+    elif getattr(type(value), "__dagger_object__", None) is not None:
+        functions = [n for n, f in vars(type(value)).items() if hasattr(f, "__dagger_function__")]
+        names = [*getattr(type(value), "__dataclass_fields__", ()), *functions]
+    else:
+        return []
+    return sorted(name.replace("_", "-") for name in names if not name.startswith("_"))
+
+
+def _wants_value(option: str) -> bool:
+    return option.startswith("-") and "=" not in option
+
+
+async def _select(value: Any, word: str, options: Sequence[str]) -> Any:  # noqa: ANN401
+    names = selectable(value)
+    if word not in names:
+        near = nearest(word, names)
+        raise ConfigError(
+            f"{word}: no field of {type(value).__name__}",
+            expected="one of " + ", ".join(names) if names else "nothing behind a plain value",
+            hint=f"did you mean {near!r}?" if near else "",
+        )
+    member = getattr(value, word.replace("-", "_"))
+    if not callable(member):
+        return member
+    result = member(**_arguments(word, member, options))
+    return await result if inspect.isawaitable(result) and inspect.iscoroutine(result) else result
+
+
+def _arguments(word: str, function: Any, options: Sequence[str]) -> dict[str, Any]:  # noqa: ANN401
+    hints = typing.get_type_hints(function)
+    known = [name for name in inspect.signature(function).parameters if name != "self"]
+    arguments: dict[str, Any] = {}
+    rest = list(options)
+    while rest:
+        option, _, value = rest.pop(0).partition("=")
+        name = option.lstrip("-").replace("-", "_")
+        if name not in known:
+            raise ConfigError(
+                f"{option}: no option of {word}",
+                expected="one of " + ", ".join(f"--{each.replace('_', '-')}" for each in known),
+            )
+        kind = _plain(hints.get(name, str))
+        if not value and rest and kind is not bool:
+            value = rest.pop(0)
+        arguments[name] = _converted(option, value, kind)
+    return arguments
+
+
+def _plain(hint: Any) -> Any:  # noqa: ANN401
+    if typing.get_origin(hint) in (UnionType, typing.Union):
+        return next(each for each in typing.get_args(hint) if each is not type(None))
+    return hint
+
+
+def _converted(option: str, value: str, kind: Any) -> Any:  # noqa: ANN401
+    if kind is bool:
+        return value.lower() not in ("false", "0")
+    if kind is int:
+        try:
+            return int(value)
+        except ValueError:
+            raise ConfigError(option, got=repr(value), expected="a whole number") from None
+    return value.split(",") if typing.get_origin(kind) is list else value

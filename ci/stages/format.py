@@ -1,0 +1,58 @@
+"""The format stage: is the code formatted as its repository asks?"""
+
+from __future__ import annotations
+
+import re
+
+import dagger
+
+from ci.errors import StageSkipped
+from ci.findings.fingerprint import Draft, seal
+from ci.stages.python_environment import SOURCE, base, project_of, run, with_tools
+from ci.stages.tools import RUFF
+from ci.values import Evidence, Finding, Output, Place, Scanner, Severity, Status
+
+__all__ = ["format"]
+
+_WOULD = re.compile(r"^Would reformat: (?P<path>.+)$", re.MULTILINE)
+
+
+async def format(source: dagger.Directory) -> Output[None]:  # noqa: A001 - the stage's name
+    """Check the formatting with ruff, where the repository has chosen a formatter like it.
+
+    Raises:
+        StageSkipped: there is no Python, or no [tool.ruff] or [tool.black] to format by.
+        StageErrored: ruff could not read the code or its configuration.
+    """
+    project = await project_of(source)
+    if not project.uses("ruff", "black"):
+        raise StageSkipped("no formatter is chosen", hint="add [tool.ruff] to pyproject.toml")
+    container = with_tools(base(project), RUFF).with_directory(SOURCE, source).with_workdir(SOURCE)
+    ran = await run(container, ["ruff", "format", "--check", "--no-cache", "."])
+    paths = _WOULD.findall(ran.stdout + ran.stderr) if ran.code else []
+    drafts = [Draft(_finding(path)) for path in paths]
+    name, _, version = RUFF.partition("==")
+    count = len(paths)
+    return Output(
+        evidence=Evidence(
+            stage="format",
+            status=Status.FAILED if ran.code else Status.PASSED,
+            summary=f"{count} file{'s' * (count != 1)} not formatted" if ran.code else "formatted",
+            findings=seal(drafts),
+            scanners=(Scanner(name=name, version=version, proven=True, proof="exit code"),),
+            log=ran.log if ran.code else "",
+        ),
+        reports={"format.txt": ran.stdout} if ran.code else {},
+    )
+
+
+def _finding(path: str) -> Finding:
+    return Finding(
+        scanner="ruff",
+        rule="format",
+        severity=Severity.LOW,
+        message="not formatted; `ruff format` cures it",
+        place=Place(path=path),
+        fingerprint="",
+        url="https://docs.astral.sh/ruff/formatter/",
+    )

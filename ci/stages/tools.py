@@ -1,0 +1,32 @@
+"""Exact versions of the tools and images that stages use: the one place to change them."""
+
+from __future__ import annotations
+
+__all__ = [
+    "BANDIT",
+    "BUILD",
+    "COVERAGE",
+    "GITLEAKS_IMAGE",
+    "MYPY",
+    "POSTGRES_IMAGE",
+    "PYTEST",
+    "PYTHON_IMAGE",
+    "RUFF",
+    "TRIVY_IMAGE",
+    "ZIZMOR",
+]
+
+#: With ``{version}`` of Python, such as 3.11.
+PYTHON_IMAGE = "python:{version}-slim-bookworm"
+POSTGRES_IMAGE = "postgres:15-bookworm"
+TRIVY_IMAGE = "aquasec/trivy:0.59.1"
+GITLEAKS_IMAGE = "ghcr.io/gitleaks/gitleaks:v8.30.1"
+
+RUFF = "ruff==0.17.6"
+BANDIT = "bandit[sarif]==1.9.4"
+ZIZMOR = "zizmor==1.32.0"
+MYPY = "mypy==2.4.1"
+COVERAGE = "coverage==7.17.3"
+PYTEST = "pytest==9.2.0"
+#: Builds wheels by their own backends.
+BUILD = ("build==1.6.1",)
