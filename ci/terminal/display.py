@@ -33,6 +33,7 @@ from ci.records.text import clean, duration
 from ci.terminal.board import Board, Row
 from ci.terminal.closing import closing
 from ci.terminal.tree import Glyphs, draw
+from ci.values import Outcome
 
 __all__ = ["Display", "JsonLines", "LiveTree", "PlainLines"]
 
@@ -158,20 +159,20 @@ class PlainLines(Display):
         self._say(event.at, event.node, f"{event.status.value}{spent}{cached}{why}")
         if row.broken:
             for line in rest:
-                self._write(f"{'':9}{line}")
+                self._write(f"{'':12}{line}")
             for line in row.tail(_TAIL):
-                self._write(f"{'':9}{self._glyphs.bar} {line}")
+                self._write(f"{'':12}{self._glyphs.bar} {line}")
 
     def _verdict(self, event: VerdictReached) -> None:
         verdict = event.verdict
         self._say(event.at, verdict.gate, f"gate {verdict.outcome.value}")
-        for reason in verdict.reasons:
-            self._write(f"{'':9}{clean(reason)}")
+        for reason in verdict.reasons if verdict.outcome is not Outcome.PASSED else ():
+            self._write(f"{'':12}{clean(reason)}")
 
     def _say(self, at: datetime, name: str, what: str) -> None:
         seconds = self._board.seconds(at)
         width = max((len(each) for each in self._board.rows), default=0)
-        self._write(f"{duration(seconds):>8} {name:<{width}} {what}")
+        self._write(f"{duration(seconds):>11} {name:<{width}} {what}")
 
     def _write(self, line: str) -> None:
         self._stream.write(line.rstrip() + "\n")

@@ -237,16 +237,16 @@ def test_what_is_no_terminal_gets_plain_lines(capsys: pytest.CaptureFixture[str]
     assert out == ""
     assert err == (
         "shop: 4 steps, run r1\n"
-        "    0 ms lint    started\n"
-        "   2.0 s lint    passed in 1.5 s (cached): 40 files checked\n"
-        "    0 ms unit    started\n"
-        "   2.0 s unit    failed in 1.5 s: 1 of 64 tests failed\n"
-        "         hint: pytest -x\n"
-        "         │ E   assert 201 == 409\n"
-        "    0 ms quality gate failed\n"
-        "         unit: 1 of 64 tests failed\n"
-        "    0 ms build   cancelled: quality failed\n"
-        "   3.0 s failed  in 3.0 s\n"
+        "       0 ms lint    started\n"
+        "      2.0 s lint    passed in 1.5 s (cached): 40 files checked\n"
+        "       0 ms unit    started\n"
+        "      2.0 s unit    failed in 1.5 s: 1 of 64 tests failed\n"
+        "            hint: pytest -x\n"
+        "            │ E   assert 201 == 409\n"
+        "       0 ms quality gate failed\n"
+        "            unit: 1 of 64 tests failed\n"
+        "       0 ms build   cancelled: quality failed\n"
+        "      3.0 s failed  in 3.0 s\n"
     )
 
 
