@@ -11,7 +11,7 @@ import os
 import stat
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def import_directory(store: Store, path: str, patterns: Patterns) -> Import:
     if root is None or not root.is_directory:
         raise HostPathError(f"host path {path!r}", got="no folder", expected="a folder")
     try:
-        entries = list(select(tree, root, patterns))
+        entries = list(select(tree, root, _without_store(patterns, store, path)))
     except OSError as error:
         raise _unreadable(path, error) from error
     place = f"{path}\0{patterns.digest}"
@@ -71,6 +71,14 @@ def import_directory(store: Store, path: str, patterns: Patterns) -> Import:
         if known and known.get("stamp") == stamp and store.has_layers(tuple(known["layers"])):
             return Import(layer=known["layers"][0], digest=known["digest"])
         return _Importer(store, known).run(place, root, entries, stamp)
+
+
+def _without_store(patterns: Patterns, store: Store, path: str) -> Patterns:
+    """The patterns, and not the store itself where it is in the folder."""
+    place = os.path.relpath(os.path.realpath(store.root), os.path.realpath(path))
+    if place.startswith(".."):
+        return patterns
+    return replace(patterns, exclude=(*patterns.exclude, place))
 
 
 def import_file(store: Store, path: str) -> Import:

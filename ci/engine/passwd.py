@@ -52,7 +52,10 @@ def account(tree: MergedTree, spec: str) -> Account:
     if group:
         gid = _group_id(group, groups)
         return Account(identity=Identity(uid=found.uid, gid=gid, groups=(gid,)), home=found.home)
-    members = {found.gid, *(number for _, number, names in groups if found.name in names)}
+    members = {
+        found.gid,
+        *(number for _, number, names in groups if found.name and found.name in names),
+    }
     identity = Identity(uid=found.uid, gid=found.gid, groups=tuple(sorted(members)))
     return Account(identity=identity, home=found.home or "/")
 

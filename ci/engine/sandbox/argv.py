@@ -164,20 +164,24 @@ def _rights(plan: Plan, fds: Descriptors) -> list[str]:
 
 
 def _mount(mount: MountPlan) -> list[str]:
-    if isinstance(mount, Bind):
-        return ["--ro-bind" if mount.read_only else "--bind", mount.source, mount.target]
-    if isinstance(mount, Data):
-        content = str(mount.descriptor)
-        return ["--perms", f"{mount.mode:o}", "--ro-bind-data", content, mount.target]
-    if isinstance(mount, Tmpfs):
-        size = ["--size", str(mount.size_bytes)] if mount.size_bytes else []
-        return ["--perms", f"{mount.mode:o}", *size, "--tmpfs", mount.target]
+    match mount:
+        case Bind():
+            return ["--ro-bind" if mount.read_only else "--bind", mount.source, mount.target]
+        case Data():
+            content = str(mount.descriptor)
+            return ["--perms", f"{mount.mode:o}", "--ro-bind-data", content, mount.target]
+        case Tmpfs():
+            size = ["--size", str(mount.size_bytes)] if mount.size_bytes else []
+            return ["--perms", f"{mount.mode:o}", *size, "--tmpfs", mount.target]
+        case Overlay():
+            return _overlay(mount)
+
+
+def _overlay(mount: Overlay) -> list[str]:
     sources = _flags("--overlay-src", mount.lower)
-    if mount.in_memory:
-        return [*sources, "--tmp-overlay", mount.target]
     if mount.upper:
         return [*sources, "--overlay", mount.upper, mount.work, mount.target]
-    if len(mount.lower) == 1:
+    if len(mount.lower) == 1:  # bwrap wants two for an overlay
         return ["--ro-bind", mount.lower[0], mount.target]
     return [*sources, "--ro-overlay", mount.target]
 
