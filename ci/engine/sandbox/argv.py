@@ -181,6 +181,8 @@ def _overlay(mount: Overlay) -> list[str]:
     sources = _flags("--overlay-src", mount.lower)
     if mount.upper:
         return [*sources, "--overlay", mount.upper, mount.work, mount.target]
+    if mount.in_memory:
+        return [*sources, "--tmp-overlay", mount.target]
     if len(mount.lower) == 1:  # bwrap wants two for an overlay
         return ["--ro-bind", mount.lower[0], mount.target]
     return [*sources, "--ro-overlay", mount.target]
