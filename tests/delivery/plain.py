@@ -30,7 +30,11 @@ class PlainRuntime:
             manifest = json.loads(blob(json.load(index)["manifests"][0]["digest"]))
             for layer in manifest["layers"]:
                 with tarfile.open(fileobj=io.BytesIO(blob(layer["digest"]))) as files:
-                    files.extractall(dest, filter="data")
+                    for member in files:
+                        file = files.extractfile(member)
+                        assert file
+                        dest.mkdir(exist_ok=True)
+                        (dest / member.name).write_bytes(file.read())
             config: dict[str, Any] = json.loads(blob(manifest["config"]["digest"]))
         return config
 

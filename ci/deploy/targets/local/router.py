@@ -22,6 +22,7 @@ from ci.clock import Clock
 from ci.deploy.journal import write_whole
 from ci.deploy.protocol import Answer, Instance
 from ci.deploy.targets.local.folder import Folder
+from ci.deploy.targets.local.loopback import client, get, version_of
 from ci.deploy.targets.local.ports import BusyPort, holder, is_free
 from ci.deploy.targets.local.processes import Processes, Program, tail
 from ci.errors import CiError
@@ -179,8 +180,8 @@ class CaddyRouter:
         deadline = self.clock.monotonic() + _START_DEADLINE
         while self.clock.monotonic() < deadline:
             try:
-                async with self._client() as client:
-                    if (await client.get("/config/apps/http")).status_code == httpx.codes.OK:
+                async with client(self._admin) as admin:
+                    if (await admin.get("/config/apps/http")).status_code == httpx.codes.OK:
                         return
             except httpx.TransportError:
                 if (await self.processes.process(PROGRAM)).failed:
@@ -190,11 +191,6 @@ class CaddyRouter:
         raise CiError(
             f"Caddy of environment {self.folder.path.name} does not start", got=log or "no answer"
         )
-
-    def _client(self) -> httpx.AsyncClient:
-        """Of Caddy's administration, which listens on a socket that only this user can reach."""
-        transport = httpx.AsyncHTTPTransport(uds=str(self._admin))
-        return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=5)
 
     # -- Router ----------------------------------------------------------------------------------
 
@@ -231,8 +227,7 @@ class CaddyRouter:
     async def probe(self) -> Answer:
         """Ask for readiness through Caddy."""
         try:
-            async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
-                response = await client.get(self.url + self.ready, headers={_PROBE: "1"})
+            response = await get(self.url + self.ready, {_PROBE: "1"})
         except httpx.HTTPError as error:
             return Answer(detail=f"{self.url}{self.ready}: {error or type(error).__name__}")
         served_by = response.headers.get(_SERVED_BY, "")
@@ -259,20 +254,11 @@ class CaddyRouter:
     async def _in_flight(self, address: str) -> int:
         """Caddy lists an address only while it has requests in flight."""
         try:
-            async with self._client() as client:
-                upstreams = (await client.get("/reverse_proxy/upstreams")).json()
+            async with client(self._admin) as admin:
+                upstreams = (await admin.get("/reverse_proxy/upstreams")).json()
         except (httpx.HTTPError, ValueError) as error:
             raise CiError("Caddy's administration does not answer", got=str(error)) from error
         return sum(int(u["num_requests"]) for u in upstreams if u["address"] == address)
-
-
-def version_of(response: httpx.Response) -> str:
-    """The ``version`` in a JSON answer; empty where there is none."""
-    try:
-        body = response.json()
-    except ValueError:
-        return ""
-    return str(body.get("version", "")) if isinstance(body, dict) else ""
 
 
 def caddy_executable() -> str:

@@ -12,10 +12,10 @@ from ci.deploy.environment import EnvironmentSpec, render
 from ci.deploy.protocol import Condition, Instance
 from ci.deploy.targets.local.folder import Folder, KeptRelease, LocalInstance
 from ci.deploy.targets.local.images import UnpackedImages
+from ci.deploy.targets.local.loopback import get, version_of
 from ci.deploy.targets.local.oneoff import run_once
 from ci.deploy.targets.local.ports import Ports
 from ci.deploy.targets.local.processes import Process, Processes, Program, tail
-from ci.deploy.targets.local.router import version_of
 from ci.deploy.targets.local.services import BackingServices
 from ci.errors import CiError, StageFailed
 
@@ -98,8 +98,7 @@ class LocalTarget:
             said = await anyio.to_thread.run_sync(self._last_words, local, process)
             return Condition(failed=process.failed, url=url, detail=said)
         try:
-            async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
-                response = await client.get(url + self.spec.ready)
+            response = await get(url + self.spec.ready)
         except httpx.HTTPError as error:
             detail = f"{self.spec.ready}: {error or type(error).__name__}"
             return Condition(live=True, url=url, detail=detail)
