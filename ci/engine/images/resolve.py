@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import anyio
@@ -12,8 +13,12 @@ import structlog
 from ci.engine.images.blobs import diff_id
 from ci.engine.images.bootstrap.catalogue import Catalogue
 from ci.engine.images.bootstrap.recipe import Recipe
+from ci.engine.images.credentials import Credentials
 from ci.engine.images.oci import ImageError, Platform, canonical_json, sha256
+from ci.engine.images.pull import Puller
 from ci.engine.images.reference import Reference
+from ci.engine.images.registry import Registry
+from ci.engine.images.transport import NotInRegistry, UnreachableRegistry
 from ci.engine.layers import Layer, Snapshot
 from ci.engine.store import Store
 
@@ -21,6 +26,11 @@ __all__ = ["SOURCES", "Images", "ResolvedImage", "Source"]
 
 Source = Literal["store", "registry", "bootstrap"]
 SOURCES: tuple[Source, ...] = ("store", "registry", "bootstrap")
+
+_HINT = (
+    "on a machine without a registry, use an image that a recipe stands in for, such as "
+    "python:3.11-slim-bookworm; behind a mirror, name it in TOWPATH_REGISTRY_MIRRORS"
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -49,6 +59,8 @@ class Images:
         store: Where images are kept.
         sources: What to ask, in this order.
         catalogue: The stand-ins.
+        registry: The client to use; the default is configured by this machine.
+        credentials: Logins; the default are the Docker configuration's.
     """
 
     def __init__(
@@ -57,10 +69,18 @@ class Images:
         *,
         sources: Sequence[Source] = SOURCES,
         catalogue: Catalogue | None = None,
+        registry: Registry | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         self._store = store
         self._sources = sources
         self._catalogue = catalogue or Catalogue(store)
+        self._registry = registry or Registry()
+        self._credentials = credentials or Credentials()
+
+    async def close(self) -> None:
+        """Close connections to registries."""
+        await self._registry.close()
 
     async def resolve(
         self,
@@ -84,11 +104,74 @@ class Images:
         """
         reference = Reference.parse(address)
         wanted = Platform.parse(platform)
-        if "store" in self._sources and not refresh:
-            known = self._known(reference, wanted)
-            if known is not None:
-                return known
-        return await self._stand_in(reference, wanted, refresh=refresh)
+        credentials = self._credentials.with_given(auth or {})
+        complaints: list[str] = []
+        for source in self._sources:
+            if source == "store" and not refresh:
+                found = self._known(reference, wanted)
+                complaints += [] if found else ["the store has not got it"]
+            elif source == "registry":
+                found = await self._pull(reference, wanted, credentials, complaints)
+            elif source == "bootstrap":
+                found = await self._stand_in(reference, wanted, complaints, refresh=refresh)
+            else:
+                found = None
+            if found is not None:
+                return found
+        raise ImageError(
+            f"image {reference.familiar} for {wanted}",
+            got="; ".join(complaints),
+            expected="an image",
+            hint=_HINT,
+        )
+
+    async def publish(
+        self,
+        address: str,
+        archive: Path,
+        *,
+        auth: Mapping[str, tuple[str, str]] | None = None,
+    ) -> str:
+        """Push an OCI archive's image; ``repository:tag@digest``, as it can be had from now on.
+
+        Raises:
+            InvalidReferenceError: the address names no image.
+            RegistryError: the registry cannot be reached, or refuses.
+        """
+        reference = Reference.parse(address)
+        credentials = self._credentials.with_given(auth or {})
+        digest = await self._registry.push(archive, reference, credentials)
+        return str(replace(reference, digest=digest))
+
+    # -- registry --------------------------------------------------------------------------------
+
+    async def _pull(
+        self,
+        reference: Reference,
+        platform: Platform,
+        credentials: Credentials,
+        complaints: list[str],
+    ) -> ResolvedImage | None:
+        """From the registry; None, with a complaint, only where it cannot be reached."""
+        try:
+            remote = await self._registry.find(reference, platform, credentials)
+        except UnreachableRegistry as error:
+            _log.info("image.registry_unreachable", reference=reference.familiar, got=error.got)
+            complaints.append(f"{error.subject}: {error.got}")
+            return None
+        except NotInRegistry as error:
+            raise ImageError(f"image {reference.familiar}", got=error.got,
+                             hint="check the name and the tag") from error  # fmt: skip
+        snapshot = await Puller(self._store, self._registry).pull(remote, credentials)
+        image = ResolvedImage(
+            reference=str(reference),
+            digest=remote.digest,
+            config=remote.config,
+            snapshot=snapshot,
+        )
+        blobs = [layer.digest for layer in remote.layers]
+        self._keep(image, reference, platform, blobs)
+        return image
 
     # -- store -----------------------------------------------------------------------------------
 
@@ -111,8 +194,15 @@ class Images:
             stand_in=record["stand_in"],
         )
 
-    def _keep(self, image: ResolvedImage, reference: Reference, platform: Platform) -> None:
+    def _keep(
+        self,
+        image: ResolvedImage,
+        reference: Reference,
+        platform: Platform,
+        blobs: Sequence[str] = (),
+    ) -> None:
         record = {
+            "blobs": list(blobs),
             "layers": list(image.snapshot),
             "config": dict(image.config),
             "stand_in": image.stand_in,
@@ -124,11 +214,22 @@ class Images:
     # -- bootstrap -------------------------------------------------------------------------------
 
     async def _stand_in(
-        self, reference: Reference, platform: Platform, *, refresh: bool
-    ) -> ResolvedImage:
+        self,
+        reference: Reference,
+        platform: Platform,
+        complaints: list[str],
+        *,
+        refresh: bool,
+    ) -> ResolvedImage | None:
+        """Built from packages; None, with a complaint, where no recipe fits."""
         recipe = self._catalogue.recipe_for(reference, platform.architecture)
         if recipe is None:
-            raise ImageError(f"image {reference.familiar}", got="no recipe for a stand-in")
+            complaints.append(
+                "nothing stands in for an image that is named by its digest"
+                if reference.digest
+                else "no recipe stands in for it"
+            )
+            return None
         snapshot = await self._catalogue.build(recipe, platform.architecture, refresh=refresh)
         config = await anyio.to_thread.run_sync(self._config, recipe, platform, snapshot)
         image = ResolvedImage(
