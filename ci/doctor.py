@@ -48,7 +48,7 @@ class Check:
 
 async def examine(settings: Settings) -> Sequence[Check]:
     """Every check, in the order to read them; those on the network run at once."""
-    local = [_python(), _sandbox(), _network(), _disk(settings.cache), _recipes()]
+    local = [_python(), _sandbox(), await _network(), _disk(settings.cache), _recipes()]
     remote: list[Check | None] = [None] * 3
     async with anyio.create_task_group() as group:
         for index, probe in enumerate((_docker_hub, _database, _dagger_cli)):
@@ -69,24 +69,39 @@ def _python() -> Check:
 
 
 def _sandbox() -> Check:
-    from ci.engine import sandbox  # noqa: PLC0415 - an extra, which may not be installed
+    from ci.engine.sandbox.argv import Mode  # noqa: PLC0415 - an extra, maybe not installed
+    from ci.engine.sandbox.box import Sandbox  # noqa: PLC0415
 
+    meanings = {
+        Mode.ROOT: "owners of files are what they are",
+        Mode.UID_RANGE: "owners of files are mapped to a range of this user's",
+        Mode.ONE_UID: "all files are this user's; changes of owner succeed without effect",
+    }
+    sandbox = Sandbox()
     try:
         mode = sandbox.mode()
     except CiError as error:
-        return Check(name="sandbox", health=Health.MISSING, found=error.subject, hint=error.hint)
-    return Check(name="sandbox", health=Health.GOOD, found=f"{mode.value}: {mode.meaning}")
+        found = f"{error.subject}: {error.got}"
+        return Check(name="sandbox", health=Health.MISSING, found=found, hint=error.hint)
+    finally:
+        sandbox.close()
+    return Check(name="sandbox", health=Health.GOOD, found=f"{mode.value}: {meanings[mode]}")
 
 
-def _network() -> Check:
-    from ci.engine import network  # noqa: PLC0415 - an extra, which may not be installed
+async def _network() -> Check:
+    from ci.engine.network import (  # noqa: PLC0415 - an extra, maybe not installed
+        NetworkUnavailable,
+        private_network,
+    )
 
-    reason = network.unavailable()
-    if reason:
+    try:
+        async with private_network():
+            pass
+    except NetworkUnavailable as error:
         return Check(
             name="private network",
             health=Health.LIMITED,
-            found=reason,
+            found=error.got or error.subject,
             hint="services use the host's ports: two runs at once may fight over one",
         )
     return Check(

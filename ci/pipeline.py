@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import sys
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,11 +15,14 @@ from ci import stages, surroundings
 from ci.clock import SystemClock
 from ci.config import Environment, Stage
 from ci.deploy.protocol import Smoke
+from ci.drawing import as_mermaid, as_svg, as_text
 from ci.errors import ConfigError, StageErrored, StageFailed, StageSkipped
+from ci.events import NodePlan
 from ci.findings import code_scanning
 from ci.findings.waivers import Waiver, Waivers
 from ci.flow import Node, Pipeline, Run
 from ci.gates import Quality, QualityPolicy, Security, SecurityPolicy
+from ci.graph import nearest
 from ci.inputs import Inputs
 from ci.records.folder import REPORT_NAME
 from ci.records.report import render
@@ -30,6 +33,7 @@ __all__ = [
     "STAGES",
     "alone",
     "built",
+    "drawn",
     "execute",
     "files",
     "for_source",
@@ -55,6 +59,12 @@ _CHECKS: Mapping[str, Callable[[Inputs], tuple[Any, dict[str, Any]]]] = {
     "unit": lambda i: (stages.unit, {"source": i.code}),
 }
 STAGES = (*_CHECKS, "integration", "build", "sbom", "scan")
+#: What the graph can be drawn as.
+FORMS: Mapping[str, Callable[[Sequence[NodePlan]], str]] = {
+    "text": as_text,
+    "mermaid": as_mermaid,
+    "svg": as_svg,
+}
 
 
 class _Declaring:
@@ -222,6 +232,23 @@ def load(declared: str, folder: Path) -> Callable[[dagger.Directory], Pipeline]:
             expected="package.module:function, importable from the repository's top folder",
         ) from None
     return cast("Callable[[dagger.Directory], Pipeline]", found)
+
+
+def drawn(pipeline: Pipeline, form: str) -> str:
+    """The graph of a pipeline; ``form`` is one of ``FORMS``.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    if form not in FORMS:
+        near = nearest(form, FORMS)
+        raise ConfigError(
+            "--form",
+            got=repr(form),
+            expected="one of " + ", ".join(FORMS),
+            hint=f"did you mean {near!r}?" if near else "",
+        )
+    return FORMS[form](pipeline.plan).rstrip("\n")
 
 
 async def built(inputs: Inputs) -> dagger.Container:

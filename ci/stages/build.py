@@ -61,8 +61,8 @@ async def build(
         .with_exposed_port(port)
         .with_user(user)
         .with_workdir(_APP)
-        .with_entrypoint(command)
-        .without_default_args()
+        .without_entrypoint()
+        .with_default_args(command)
     )
     await image.sync()
     return Output(
