@@ -122,7 +122,7 @@ class PlainLines(Display):
             self._board.apply(event)
             match event:
                 case RunStarted():
-                    self._write(f"{event.pipeline}: {len(event.nodes)} steps, run {event.run}")
+                    self._write(f"{event.pipeline}: {_steps(event)}, run {event.run}")
                 case NodeStarted(node=node, attempt=attempt) if (
                     self._board.rows[node].kind != "gate"
                 ):
@@ -177,6 +177,11 @@ class PlainLines(Display):
     def _write(self, line: str) -> None:
         self._stream.write(line.rstrip() + "\n")
         self._stream.flush()
+
+
+def _steps(event: RunStarted) -> str:
+    count = len(event.nodes)
+    return f"{count} step{'s' * (count != 1)}"
 
 
 class LiveTree(Display):
