@@ -33,7 +33,15 @@ from blake3 import blake3
 from ci.engine.layers import Layer, Snapshot, remove_tree
 from ci.errors import CiError
 
-__all__ = ["Record", "Store", "StoreError", "default_root"]
+__all__ = [
+    "Record",
+    "Store",
+    "StoreError",
+    "default_root",
+    "file_sha256",
+    "read_record",
+    "try_lock_volume",
+]
 
 #: A JSON object. Under the key ``layers`` (at any depth) it names the layers that it keeps alive,
 #: under ``blobs`` the blobs.
@@ -339,6 +347,25 @@ class Store:
         target = self._own / f"gone-{next(self._numbers)}"
         path.rename(target)
         return target
+
+
+def read_record(path: Path) -> Record | None:
+    """A record's value, or None when it is gone or cannot be read. Does not count as use."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+@contextmanager
+def try_lock_volume(lock: Path) -> Iterator[bool]:
+    """Hold a volume alone while the body runs; False when someone uses it."""
+    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield _try_lock(fd)
+    finally:
+        os.close(fd)
 
 
 def file_sha256(path: Path) -> str:
