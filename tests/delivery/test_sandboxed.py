@@ -8,6 +8,7 @@ import pytest
 from ci.deploy.environment import BackingService, EnvironmentSpec
 from ci.deploy.targets.local.delivery import LocalDelivery
 from ci.deploy.targets.local.folder import Folder
+from ci.deploy.targets.local.images import remove_tree
 from ci.deploy.targets.local.oneoff import run_once
 from ci.deploy.targets.local.processes import Processes, Program
 from ci.engine.images import archive
@@ -25,7 +26,8 @@ SECRET = "a-token-that-nobody-sees"
 def pack(store: Store, image: ResolvedImage, dest: Path, *extra: Path, **config: object) -> str:
     folders = [store.layer_path(layer) for layer in image.snapshot]
     changed = {**image.config, "config": {**image.config["config"], **config}}
-    return archive.write(dest, platforms=[([*folders, *extra], changed)], compression="gzip")
+    platforms = [([*folders, *extra], changed)]
+    return archive.write(dest, platforms=platforms, compression="uncompressed")
 
 
 @pytest.fixture
@@ -69,6 +71,7 @@ async def sandboxed(tmp_path) -> AsyncIterator[LocalDelivery]:
     yield local
     for status in await local.environments():
         await local.stop(status.project, status.name)
+    remove_tree(local.state / "images")  # hundreds of megabytes
 
 
 async def query(delivery: LocalDelivery, database: BackingService, sql: str) -> str:
