@@ -6,6 +6,7 @@ All functions block; the solver calls them in threads.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -142,6 +143,12 @@ class TreeBuilder:
         kept = ((e.path[skip:], e) for e in new.walk(root) if e.path[skip:] in needed)
         builder.put_tree(root, kept, "/")
         return self._store.add_layer(folder)
+
+    def file_copy(self, source: Path, name: str, mode: int) -> Layer:
+        """A tree of one file with the content of ``source``."""
+        copy = self._store.temporary() / "copy"
+        shutil.copyfile(source, copy)
+        return self.lone_file(copy, name, mode)
 
     def lone_file(self, source: Path, name: str, mode: int) -> Layer:
         """A tree of one file, which is taken over."""
