@@ -23,6 +23,7 @@ from cyclopts import App, CycloptsError, Parameter
 from ci import commands, log, signature
 from ci.errors import CiError, ConfigError
 from ci.flow import NotPassedError
+from ci.graph import nearest
 from ci.module import Ci
 from ci.results import follow, rendered, save
 
@@ -117,6 +118,8 @@ def _derived(name: str, function: Callable[..., Awaitable[Any]]) -> Callable[...
         verbose: bool = False,  # noqa: ARG001 - read by main, before any command
         **typed: Any,
     ) -> int:
+        if words and words[0].startswith("-"):
+            raise _unknown_option(words[0], [flag.name for flag in flags])
         source = _source(typed)
         work = partial(_call, function, typed, words, output)
         return anyio.run(
@@ -138,6 +141,17 @@ def _derived(name: str, function: Callable[..., Awaitable[Any]]) -> Callable[...
     command.__signature__ = inspect.Signature([words, *keywords])  # type: ignore[attr-defined]
     command.__annotations__ = {each.name: each.annotation for each in (words, *keywords)}
     return command
+
+
+def _unknown_option(option: str, names: Sequence[str]) -> ConfigError:
+    known = [f"--{name.replace('_', '-')}" for name in (*names, "output", "json", "plain")]
+    near = nearest(option.partition("=")[0], known)
+    return ConfigError(
+        f"option {option}",
+        got="no option of this command",
+        expected="one of " + ", ".join(known),
+        hint=f"did you mean {near}?" if near else "",
+    )
 
 
 def _annotation(flag: signature.Flag) -> Any:  # noqa: ANN401 - a type

@@ -89,7 +89,7 @@ class Host:
             )
             for variable, service in environment.services.items()
         }
-        return {**urls, **environment.env}
+        return {"HOST": "127.0.0.1", **urls, **environment.env}
 
     async def _services(self, environment: config.Environment) -> tuple[BackingService, ...]:
         return tuple(
