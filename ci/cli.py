@@ -13,6 +13,7 @@ import tempfile
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,8 +25,8 @@ from ci import commands, log, signature
 from ci.errors import CiError, ConfigError
 from ci.flow import NotPassedError
 from ci.graph import nearest
-from ci.module import Ci
-from ci.results import follow, rendered, save
+from ci.module import Ci, RunNotPassed
+from ci.results import check, follow, rendered, save
 
 __all__ = ["main"]
 
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     log.configure(verbose="--verbose" in tokens or "-v" in tokens)
     try:
         code = _run(tokens)
-    except NotPassedError as error:
+    except (NotPassedError, RunNotPassed) as error:  # the display has told why
         code = error.exit_code
     except CiError as error:
         print(f"ci: {error}", file=sys.stderr)
@@ -83,6 +84,7 @@ def build() -> App:
         name="ci",
         help="Takes a commit to production: the stages of a pipeline, and the pipeline.",
         help_format="markdown",
+        version=lambda: version("towpath"),
     )
     for name, function in signature.functions(Ci):
         app.command(_derived(name, function), name=name)
@@ -98,9 +100,7 @@ def _run(tokens: Sequence[str]) -> int:
             tokens, exit_on_error=False, print_error=False, result_action="return_value"
         )
     except CycloptsError as error:
-        raise ConfigError(
-            str(error).strip().splitlines()[0], hint="ci --help lists the commands"
-        ) from None
+        raise _misused(error) from None
     except BaseExceptionGroup as group:
         raise _first(group) from None
     return result if isinstance(result, int) else 0
@@ -120,6 +120,7 @@ def _derived(name: str, function: Callable[..., Awaitable[Any]]) -> Callable[...
     ) -> int:
         if words and words[0].startswith("-"):
             raise _unknown_option(words[0], [flag.name for flag in flags])
+        check(inspect.signature(function, eval_str=True).return_annotation, words)
         source = _source(typed)
         work = partial(_call, function, typed, words, output)
         return anyio.run(
@@ -154,6 +155,13 @@ def _unknown_option(option: str, names: Sequence[str]) -> ConfigError:
     )
 
 
+def _misused(error: CycloptsError) -> ConfigError:
+    """A complaint of the command line's parser, in our words."""
+    said = str(error).strip().splitlines()[0].rstrip(".")
+    chain = " ".join(["ci", *(error.command_chain or ())])
+    return ConfigError(said[0].lower() + said[1:], hint=f"{chain} --help tells what there is")
+
+
 def _annotation(flag: signature.Flag) -> Any:  # noqa: ANN401 - a type
     typed = flag.typed if flag.required or flag.default is not None else flag.typed | None
     return Annotated[typed, Parameter(help=flag.doc, negative="")]
@@ -177,16 +185,16 @@ async def _call(
     typed: Mapping[str, Any],
     words: Sequence[str],
     output: Path | None,
-) -> None:
-    """Call the function as ``dagger call`` would, and print or write what it returns."""
+) -> str:
+    """Call the function as ``dagger call`` would; write what it returns, or give it to print."""
     workspace = signature.HostWorkspace()
     arguments = signature.bind(function, typed, workspace=workspace)
     value = function(Ci(), **arguments)
     value = await follow(await value if inspect.isawaitable(value) else value, words)
     if output is not None:
         await save(value, output)
-    elif text := await rendered(value):
-        print(text)
+        return ""
+    return await rendered(value)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

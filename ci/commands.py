@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -55,7 +55,7 @@ def register(app: App) -> None:
 
 
 async def within_engine(
-    work: Callable[[], Awaitable[None]],
+    work: Callable[[], Awaitable[str]],
     *,
     source: Path,
     json: bool = False,
@@ -63,27 +63,38 @@ async def within_engine(
 ) -> int:
     """Do the work with an engine, a display of its progress, and a place for its records.
 
+    The text that it comes to is printed, unless the display has told it to the same reader.
     The exit code: 0, the run's where it did not pass, 130 where it was interrupted. The first
     SIGINT or SIGTERM ends a run soundly, the second at once.
     """
     settings = Settings.from_environment()
     stop, feed = Stop(), Feed()
+    told: list[str] = []
     display = Display.of(json=json, plain=plain or settings.in_ci, no_color=settings.no_color)
     code = 0
     async with anyio.create_task_group() as group:
         await group.start(_obey_signals, stop)
         async with connected(settings, feed, workdir=Path.cwd()) as connection:
             with (
-                _surroundings(settings, connection, display, feed, stop, source) as around,
+                _surroundings(settings, connection, display, feed, stop, source, told) as around,
                 surroundings.entered(around),
                 display,
             ):
                 try:
-                    await work()
+                    text = await work()
+                    if text and _is_news(text, told, json=json):
+                        print(text)
                 except NotPassedError as error:
                     code = error.exit_code
         group.cancel_scope.cancel()
     return INTERRUPTED if stop.reason else code
+
+
+def _is_news(text: str, told: Sequence[str], *, json: bool) -> bool:
+    """The display has not told it to whoever reads stdout; among events there is no room for it."""
+    if told and json:
+        return False
+    return not (sys.stdout.isatty() and text.rstrip() in told)
 
 
 @contextmanager
@@ -94,11 +105,13 @@ def _surroundings(
     feed: Feed,
     stop: Stop,
     source: Path,
+    told: list[str],
 ) -> Iterator[surroundings.Surroundings]:
     async def keep(run: Run) -> None:
         with anyio.CancelScope(shield=True):
             folder = await anyio.to_thread.run_sync(write_run, RUNS, run.record, run.reports)
         display.finish(run, folder)
+        told.append(run.summary.rstrip())
 
     host = Host(partial(_delivery, settings), source=source)
     try:

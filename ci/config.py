@@ -245,7 +245,13 @@ def parse(text: str, *, file: str = FILE_NAME) -> Config:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(file, got=f"no valid TOML: {error}", expected="TOML 1.0") from None
+        what, _, where = str(error).partition(" (at ")
+        line = re.match(r"line (\d+)", where)
+        raise ConfigError(
+            f"{file}:{line[1] if line else max(1, len(text.splitlines()))}",
+            got=f"no valid TOML: {what[0].lower() + what[1:]}",
+            expected="TOML 1.0",
+        ) from None
     try:
         return Config.model_validate(data)
     except ValidationError as error:
@@ -314,8 +320,11 @@ def _line_of(text: str, path: tuple[int | str, ...]) -> int:
                 count[table] = count.get(table, -1) + 1
         elif key := re.match(r"\s*([\w.\"'-]+)\s*=", line):
             full = (*table, *(_unquoted(part) for part in key[1].split(".")))
-            if full == names[: len(full)] and index in (None, count.get(table, index)):
+            within = full == names[: len(full)] or names == full[: len(names)]
+            if within and index in (None, count.get(table, index)):
                 return number
+        if header and names == table[: len(names)]:
+            return number
         if table and table == names[: len(table)] and index in (None, count.get(table, index)):
             best = number if header else best
     return best

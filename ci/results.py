@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -19,7 +19,28 @@ import dagger
 from ci.errors import ConfigError
 from ci.graph import nearest
 
-__all__ = ["follow", "rendered", "save"]
+__all__ = ["check", "follow", "rendered", "save"]
+
+
+def check(kind: Any, words: Sequence[str]) -> None:  # noqa: ANN401 - any type of Dagger's
+    """See that the words can select from a value of this type, before there is one.
+
+    Raises:
+        ConfigError: a word is no field or function of its value, or an option is not its.
+    """
+    for word, options in _steps(words):
+        member = _member(kind, word)
+        hints = typing.get_type_hints(member if callable(member) else kind)
+        if callable(member):
+            _arguments(word, member, options)
+            returned = hints.get("return")
+        elif options:
+            raise ConfigError(f"{options[0]}: no option of {word}", expected="none: it is a field")
+        else:
+            returned = hints.get(word.replace("-", "_"))
+        if isinstance(returned, typing.ForwardRef):
+            returned = getattr(dagger, returned.__forward_arg__)
+        kind = kind if returned is typing.Self else _plain(returned)
 
 
 async def follow(value: Any, words: Sequence[str]) -> Any:  # noqa: ANN401 - any value of Dagger's
@@ -28,13 +49,12 @@ async def follow(value: Any, words: Sequence[str]) -> Any:  # noqa: ANN401 - any
     Raises:
         ConfigError: a word is no field or function of its value, or an option is not its.
     """
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        options: list[str] = []
-        while rest and (rest[0].startswith("-") or (options and _wants_value(options[-1]))):
-            options.append(rest.pop(0))
-        value = await _select(value, word, options)
+    for word, options in _steps(words):
+        _member(type(value), word)
+        member = getattr(value, word.replace("-", "_"))
+        if callable(member):
+            member = member(**_arguments(word, member, options))
+        value = await member if inspect.iscoroutine(member) else member
     return value
 
 
@@ -53,7 +73,7 @@ async def rendered(value: Any) -> str:  # noqa: ANN401
             kind = type(value).__name__
             return f"{kind}: write it with --output=PATH, or select from it"
         case _:
-            return "\n".join(selectable(value)) or str(value)
+            return "\n".join(_names(type(value))) or str(value)
 
 
 async def save(value: Any, path: Path) -> None:  # noqa: ANN401
@@ -67,13 +87,13 @@ async def save(value: Any, path: Path) -> None:  # noqa: ANN401
             await target.write_text(await rendered(value) + "\n", encoding="utf-8")
 
 
-def selectable(value: object) -> list[str]:
-    """The fields and functions of an object, as typed on a command line."""
-    if isinstance(value, dagger.client.base.Type):
-        names = [name for name, _ in inspect.getmembers(type(value), inspect.isfunction)]
-    elif getattr(type(value), "__dagger_object__", None) is not None:
-        functions = [n for n, f in vars(type(value)).items() if hasattr(f, "__dagger_function__")]
-        names = [*getattr(type(value), "__dataclass_fields__", ()), *functions]
+def _names(kind: Any) -> list[str]:  # noqa: ANN401
+    """The fields and functions of a type, as typed on a command line."""
+    if isinstance(kind, type) and issubclass(kind, dagger.client.base.Type):
+        names = [name for name, _ in inspect.getmembers(kind, inspect.isfunction)]
+    elif getattr(kind, "__dagger_object__", None) is not None:
+        functions = [n for n, f in vars(kind).items() if hasattr(f, "__dagger_function__")]
+        names = [*getattr(kind, "__dataclass_fields__", ()), *functions]
     else:
         return []
     return sorted(name.replace("_", "-") for name in names if not name.startswith("_"))
@@ -83,20 +103,33 @@ def _wants_value(option: str) -> bool:
     return option.startswith("-") and "=" not in option
 
 
-async def _select(value: Any, word: str, options: Sequence[str]) -> Any:  # noqa: ANN401
-    names = selectable(value)
+def _steps(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Each word with the options behind it."""
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        options: list[str] = []
+        while rest and (rest[0].startswith("-") or (options and _wants_value(options[-1]))):
+            options.append(rest.pop(0))
+        yield word, options
+
+
+def _member(kind: Any, word: str) -> Any:  # noqa: ANN401
+    """The function that ``word`` names in a type, or None for a field of that name.
+
+    Raises:
+        ConfigError: it names neither.
+    """
+    names = _names(kind)
     if word not in names:
         near = nearest(word, names)
         raise ConfigError(
-            f"{word}: no field of {type(value).__name__}",
+            f"{word}: no field of {getattr(kind, '__name__', kind)}",
             expected="one of " + ", ".join(names) if names else "nothing behind a plain value",
             hint=f"did you mean {near!r}?" if near else "",
         )
-    member = getattr(value, word.replace("-", "_"))
-    if not callable(member):
-        return member
-    result = member(**_arguments(word, member, options))
-    return await result if inspect.isawaitable(result) and inspect.iscoroutine(result) else result
+    member = getattr(kind, word.replace("-", "_"), None)
+    return member if callable(member) else None
 
 
 def _arguments(word: str, function: Any, options: Sequence[str]) -> dict[str, Any]:  # noqa: ANN401

@@ -42,7 +42,10 @@ def test_values_are_read_into_their_sections():
             r"ci.toml:2: project.nmae: got a key that is not known; .*\nhint: did you mean 'name'\?",
         ),
         ("[gates.quality]\ncoverage = 800\n", r"ci.toml:2: gates.quality.coverage: got 800; .*100"),
-        ("x == 1", r"ci.toml: got no valid TOML: .*line 1"),
+        ("\nx == 1", r"ci.toml:2: got no valid TOML: invalid value; expected TOML 1.0"),
+        ("[build]\n\nport = [\n", r"ci.toml:3: got no valid TOML"),
+        ("[run]\n[envronments.dev]\nport = 1\n", r"ci.toml:2: envronments: .*'environments'"),
+        ("[run]\n\nfoo.bar.baz = 1\n", r"ci.toml:3: run.foo: "),
         ("[project]\nname = 'Bad Name'", r"ci.toml:2: project.name: got 'Bad Name'"),
         ("\n\n[buld]\n", r"ci.toml:3: buld: .*\nhint: did you mean 'build'\?"),
         (
