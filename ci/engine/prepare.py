@@ -156,13 +156,15 @@ class Prepared:
         ):  # fmt: skip
             if path:
                 self._redirect(posixpath.join(self._exec.workdir, path), content)
+        identity = self.account.identity
+        maker = (identity.uid, identity.gid)
         mounts: dict[str, Layer | None] = {}
         for mount in self._exec.mounts:
             if isinstance(mount, DirectoryMount) and not mount.read_only:
-                mounts[mount.path] = self._areas[mount.path].take(self._store)
+                mounts[mount.path] = self._areas[mount.path].take(self._store, maker)
             elif isinstance(mount, FileMount):
                 mounts[mount.path] = self._store.add_layer(self._files[mount.path].parent)
-        return Written(root=self._root.take(self._store), mounts=mounts)
+        return Written(root=self._root.take(self._store, maker), mounts=mounts)
 
     def _redirect(self, path: str, content: bytes) -> None:
         place = normalize(path)

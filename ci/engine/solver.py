@@ -279,10 +279,14 @@ class Solver:
                 return snapshot
             self.store.drop(kind, key)
         self.counters.trees += 1
-        layer = await anyio.to_thread.run_sync(make)
+        layer = await anyio.to_thread.run_sync(self._guarded, make)
         made: Snapshot = () if layer is None else (layer,)
         self.store.put(kind, key, {"layers": list(made)})
         return made
+
+    def _guarded(self, make: Callable[[], Layer | None]) -> Layer | None:
+        with self.store.guard():
+            return make()
 
     async def content_digest(
         self, ref: DirectoryRef | FileRef, patterns: Patterns = EVERYTHING

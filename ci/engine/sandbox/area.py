@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from ci.engine.builder import LayerBuilder
+from ci.engine.builder import LayerBuilder, set_owner
 from ci.engine.layers import Layer, remove_tree
 from ci.engine.merged import MergedTree
 from ci.engine.sandbox.argv import Overlay
@@ -58,8 +58,11 @@ class Area:
         builder = LayerBuilder(now, self._upper, as_root=self._as_root)
         builder.write(now.resolve(path), contents, 0o644, owner)
 
-    def take(self, store: Store) -> Layer | None:
-        """What was written, as a layer of the store; None when nothing was."""
+    def take(self, store: Store, maker: tuple[int, int]) -> Layer | None:
+        """What was written, as a layer of the store; None when nothing was.
+
+        ``maker`` ran the command: where the file system cannot say so, it is written down.
+        """
         if self.read_only:
             return None
         upper = str(self._upper)
@@ -68,7 +71,20 @@ class Area:
             empty = next(entries, None) is None
         if empty and _metadata(self._upper) == self._before:
             return None
+        if not self._as_root and maker != (0, 0):
+            self._sign(upper, maker)
         return store.add_layer(self._upper)
+
+    def _sign(self, folder: str, maker: tuple[int, int]) -> None:
+        """Write down who made what no layer below has."""
+        for place, folders, files in os.walk(folder):
+            for name in (*folders, *files):
+                host = f"{place}/{name}"
+                path = host[len(folder) :]
+                mode = os.lstat(host).st_mode
+                plain = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+                if plain and self.base.lookup(path, follow=False) is None:
+                    set_owner(host, *maker, as_root=False)
 
     def discard(self) -> None:
         """Remove what is left of its folders."""

@@ -38,8 +38,6 @@ class Mode(StrEnum):
 
     #: Real root, no user namespace: owners are what they are.
     ROOT = "root"
-    #: A user namespace with a range of uids from /etc/subuid.
-    UID_RANGE = "uid-range"
     #: A user namespace with one uid: changes of ownership succeed without effect.
     ONE_UID = "one-uid"
 
@@ -114,7 +112,6 @@ class Descriptors:
     status: int
     launcher: int
     seccomp: int | None = None
-    userns: int | None = None
 
 
 def overlay_options_size(overlay: Overlay) -> int:
@@ -150,15 +147,13 @@ def _rights(plan: Plan, fds: Descriptors) -> list[str]:
     found: list[str] = []
     if plan.mode is Mode.ONE_UID and (not plan.joined or plan.user.uid or plan.user.gid):
         found += ["--unshare-user", "--uid", str(plan.user.uid), "--gid", str(plan.user.gid)]
-    if fds.userns is not None:
-        found += ["--userns", str(fds.userns), "--uid", "0", "--gid", "0"]
     if fds.seccomp is not None:
         found += ["--seccomp", str(fds.seccomp)]
     if plan.mode is Mode.ROOT and not plan.all_capabilities:
         found += ["--cap-drop", "ALL"]
         for capability in DOCKER_CAPABILITIES:
             found += ["--cap-add", capability]
-    elif plan.mode is Mode.UID_RANGE or plan.user.uid == 0:
+    elif plan.user.uid == 0:
         found += ["--cap-add", "ALL"]
     return found
 

@@ -30,6 +30,13 @@ _BLOCKERS = (
     ("kernel/unprivileged_userns_clone", "0", "user namespaces are for root only"),
     ("user/max_user_namespaces", "0", "no user namespace may be made"),
 )
+#: What bubblewrap says when it cannot have a user namespace.
+_REFUSALS = (
+    "Creating new namespace failed",
+    "No permissions to create",
+    "setting up uid map",
+    "Failed to make / slave",
+)
 _PROBE = "towpath-probe"
 _NOT_FOUND = 127
 
@@ -116,7 +123,7 @@ class Sandbox:
             if works:
                 return mode
             complaint = said or complaint
-        blocked = _blocked_by()
+        blocked = _blocked_by(complaint)
         if blocked:
             raise BlockedUserNamespaces(blocked, self.program())
         raise SandboxError(
@@ -247,8 +254,10 @@ def _fill(fd: int, content: bytes) -> None:
     os.lseek(fd, 0, os.SEEK_SET)
 
 
-def _blocked_by() -> str:
-    """The setting that blocks user namespaces, if one does."""
+def _blocked_by(complaint: str) -> str:
+    """What blocks user namespaces, if that is what bubblewrap complains of."""
+    if not any(sign in complaint for sign in _REFUSALS):
+        return ""
     for name, value, meaning in _BLOCKERS:
         try:
             found = Path("/proc/sys", name).read_text().strip()
@@ -256,4 +265,4 @@ def _blocked_by() -> str:
             continue
         if found == value:
             return f"{meaning} ({name.replace('/', '.')} = {value})"
-    return ""
+    return complaint
