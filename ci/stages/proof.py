@@ -14,7 +14,7 @@ import dagger
 
 from ci.errors import StageErrored
 
-__all__ = ["PYTHON", "SECRETS", "WORKFLOW", "Sample", "require", "with_sample"]
+__all__ = ["IAC", "PYTHON", "SECRETS", "WORKFLOW", "Sample", "require", "with_sample"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,6 @@ WORKFLOW = Sample(
     files={
         ".github/workflows/planted.yml": (
             "on: issues\n"
-            "permissions: write-all\n"
             "jobs:\n"
             "  planted:\n"
             "    runs-on: ubuntu-latest\n"
@@ -76,8 +75,61 @@ WORKFLOW = Sample(
             "      - run: echo ${{ github.event.issue.title }}\n"
         )
     },
-    rules=frozenset({"zizmor/template-injection", "zizmor/excessive-permissions"}),
+    rules=frozenset({"zizmor/template-injection"}),
 )
+
+_POD = (
+    "apiVersion: v1\nkind: Pod\nmetadata:\n  name: planted\nspec:\n  containers:\n"
+    "    - name: planted\n      image: planted:1\n      securityContext:\n"
+    "        privileged: true\n"
+)
+#: By Trivy's name of the type of file.
+IAC: Mapping[str, Sample] = {
+    "dockerfile": Sample(
+        title="a planted Dockerfile of an image that runs as root",
+        files={"Dockerfile": "FROM planted:1\nUSER root\n"},
+        rules=frozenset({"DS002"}),
+    ),
+    "kubernetes": Sample(
+        title="a planted privileged pod",
+        files={"planted.yaml": _POD},
+        rules=frozenset({"KSV017"}),
+    ),
+    "helm": Sample(
+        title="a planted chart of a privileged pod",
+        files={
+            "Chart.yaml": "apiVersion: v2\nname: planted\nversion: 0.1.0\n",
+            "templates/planted.yaml": _POD.replace("name: planted", "name: {{ .Release.Name }}", 1),
+        },
+        rules=frozenset({"KSV017"}),
+    ),
+    "terraform": Sample(
+        title="a planted rule that lets the world in",
+        files={
+            "main.tf": (
+                'resource "aws_security_group_rule" "planted" {\n'
+                '  type              = "ingress"\n'
+                '  cidr_blocks       = ["0.0.0.0/0"]\n'
+                "  from_port         = 22\n"
+                "  to_port           = 22\n"
+                '  protocol          = "tcp"\n'
+                '  security_group_id = "planted"\n'
+                "}\n"
+            )
+        },
+        rules=frozenset({"AVD-AWS-0107"}),
+    ),
+    "cloudformation": Sample(
+        title="a planted bucket that everyone can read",
+        files={
+            "planted.yaml": (
+                'AWSTemplateFormatVersion: "2010-09-09"\nResources:\n  Planted:\n'
+                "    Type: AWS::S3::Bucket\n    Properties:\n      AccessControl: PublicRead\n"
+            )
+        },
+        rules=frozenset({"AVD-AWS-0092"}),
+    ),
+}
 
 
 def with_sample(container: dagger.Container, folder: str, sample: Sample) -> dagger.Container:

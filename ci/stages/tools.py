@@ -12,6 +12,7 @@ __all__ = [
     "PYTEST",
     "PYTHON_IMAGE",
     "RUFF",
+    "TRIVY_DATABASES",
     "TRIVY_IMAGE",
     "ZIZMOR",
 ]
@@ -20,6 +21,8 @@ __all__ = [
 PYTHON_IMAGE = "python:{version}-slim-bookworm"
 POSTGRES_IMAGE = "postgres:15-bookworm"
 TRIVY_IMAGE = "aquasec/trivy:0.59.1"
+#: Trivy's official database, in the order of trying.
+TRIVY_DATABASES = ("mirror.gcr.io/aquasec/trivy-db:2", "ghcr.io/aquasecurity/trivy-db:2")
 GITLEAKS_IMAGE = "ghcr.io/gitleaks/gitleaks:v8.30.1"
 
 RUFF = "ruff==0.17.6"
