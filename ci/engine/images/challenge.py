@@ -26,9 +26,10 @@ class Challenge:
 def challenges(header: str) -> list[Challenge]:
     """The challenges of a header that are known here, in its order."""
     starts = list(_SCHEME.finditer(header))
+    ends = [*(start.start() for start in starts[1:]), len(header)]
     found = []
-    for start, following in zip(starts, [*starts[1:], None], strict=True):
-        text = header[start.end() : following.start() if following else len(header)]
+    for start, end in zip(starts, ends, strict=False):
+        text = header[start.end() : end]
         parameters = {
             name.lower(): re.sub(r"\\(.)", r"\1", quoted) or plain
             for name, quoted, plain in _PARAMETER.findall(text)

@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import os
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,15 +112,19 @@ class Credentials:
     async def _ask(self, helper: str, key: str) -> Login | None:
         """Ask a credential helper, which says so when it has nothing."""
         program = f"docker-credential-{helper}"
+
+        def call() -> subprocess.CompletedProcess[bytes]:
+            return subprocess.run(
+                [program, "get"], input=key.encode(), capture_output=True, check=False,
+                env=self._environ, timeout=_HELPER_SECONDS,
+            )  # fmt: skip
+
         try:
-            with anyio.fail_after(_HELPER_SECONDS):
-                done = await anyio.run_process(
-                    [program, "get"], input=key.encode(), check=False, env=self._environ
-                )
-        except (OSError, TimeoutError) as error:
+            done = await anyio.to_thread.run_sync(call)
+        except (OSError, subprocess.TimeoutExpired) as error:
             raise CredentialError(
                 f"credential helper {program}",
-                got=str(error) or f"no answer in {_HELPER_SECONDS} s",
+                got=str(error),
                 hint=f"the Docker configuration names it for {key}",
             ) from error
         said = done.stdout.decode(errors="replace").strip()

@@ -216,7 +216,7 @@ class Registry:
             if response.status_code == httpx.codes.OK:
                 received.restart()
             async with await anyio.open_file(target, "ab" if received.size else "wb") as file:
-                async for chunk in response.aiter_raw(CHUNK):
+                async for chunk in response.aiter_raw():
                     await file.write(chunk)
                     received.add(chunk)
                     if received.size > descriptor.size:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 from typing import IO, Protocol, cast
 
 import zstandard
@@ -52,13 +51,32 @@ class HashingReader:
         return "sha256:" + self._hash.hexdigest()
 
 
-def decompressed(source: IO[bytes]) -> IO[bytes]:
+class _Rewound:
+    """A stream with the bytes that were read from its beginning put back."""
+
+    def __init__(self, start: bytes, rest: Readable) -> None:
+        self._start = start
+        self._rest = rest
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not self._start:
+            return self._rest.read(size)
+        if size < 0:
+            chunk, self._start = self._start + self._rest.read(), b""
+            return chunk
+        chunk, self._start = self._start[:size], self._start[size:]
+        return chunk
+
+
+def decompressed(source: Readable) -> Readable:
     """The stream inside ``source``, which is gzip, zstd or neither."""
-    buffered = io.BufferedReader(cast("io.RawIOBase", source), CHUNK)
-    magic = buffered.peek(4)[:4]
-    if magic.startswith(_GZIP):
-        return cast("IO[bytes]", gzip.GzipFile(fileobj=buffered))
-    if magic == _ZSTD:
-        reader = zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True)
-        return cast("IO[bytes]", reader)
-    return buffered
+    start = source.read(4)
+    whole = _Rewound(start, source)
+    if start.startswith(_GZIP):
+        return cast("Readable", gzip.GzipFile(fileobj=cast("IO[bytes]", whole)))
+    if start == _ZSTD:
+        reader = zstandard.ZstdDecompressor().stream_reader(
+            cast("IO[bytes]", whole), read_across_frames=True
+        )
+        return cast("Readable", reader)
+    return whole
