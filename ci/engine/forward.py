@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 
 import anyio
 import structlog
-from anyio.abc import ByteStream, SocketAttribute, SocketStream
+from anyio.abc import ByteStream, Listener, SocketAttribute, SocketStream
 
 from ci.engine.network import Network
 from ci.errors import CiError
@@ -29,34 +30,36 @@ async def forwarding(
         CiError: a frontend is taken.
     """
     taken: list[tuple[int, int]] = []
-    async with anyio.create_task_group() as tasks:
+    async with AsyncExitStack() as stack:
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(tasks.cancel_scope.cancel)
         for backend, frontend in ports:
-            try:
-                listener = await anyio.create_tcp_listener(
-                    local_host="127.0.0.1", local_port=frontend
-                )
-            except OSError as error:
-                raise CiError(
-                    f"port {frontend} of this machine",
-                    got=error.strerror or str(error),
-                    expected="a free port",
-                    hint="choose another frontend port, or a random one",
-                ) from None
-
-            async def handle(client: SocketStream, backend: int = backend) -> None:
-                await _join(network, client, backend)
-
+            listener = await stack.enter_async_context(await _listen(frontend))
             port = listener.extra(SocketAttribute.local_port)  # noqa: S610
             taken.append((backend, port))
             _log.info("port.forwarded", frontend=port, backend=backend)
-            tasks.start_soon(listener.serve, handle)
-        try:
-            yield taken
-        finally:
-            tasks.cancel_scope.cancel()
+            tasks.start_soon(listener.serve, partial(_join, network, backend))
+        yield taken
 
 
-async def _join(network: Network, client: SocketStream, backend: int) -> None:
+async def _listen(port: int) -> Listener[SocketStream]:
+    """A listener at a port of the host's loopback.
+
+    Raises:
+        CiError: the port is taken.
+    """
+    try:
+        return await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port)
+    except OSError as error:
+        raise CiError(
+            f"port {port} of this machine",
+            got=error.strerror or str(error),
+            expected="a free port",
+            hint="choose another frontend port, or a random one",
+        ) from None
+
+
+async def _join(network: Network, backend: int, client: SocketStream) -> None:
     """Copy both ways between a client and the port."""
     async with client:
         try:

@@ -18,7 +18,7 @@ from ci.engine.network import HostNetwork, Network, NetworkUnavailable, private_
 from ci.engine.vertex import Exec, ServiceSpec
 from ci.errors import CiError
 
-__all__ = ["ServiceFailed", "Services", "Starter", "hostname", "label"]
+__all__ = ["HEALTHY_SECONDS", "ServiceFailed", "Services", "Starter", "hostname", "label"]
 
 _log = structlog.get_logger()
 

@@ -22,7 +22,7 @@ from ci.engine.relay import Relay
 from ci.engine.sandbox.argv import Mode
 from ci.engine.secrets import Secrets, load_salt
 from ci.engine.server import Server
-from ci.engine.services import Services
+from ci.engine.services import HEALTHY_SECONDS, Services
 from ci.engine.solver import Solver
 from ci.engine.store import Store, default_root
 from ci.events import EngineEvent
@@ -44,6 +44,7 @@ class Session:
         on_event: gets what happens, from any thread.
         environ: what ``env://`` secrets are read from; the default is the process's own.
         private_network: give services a network of their own where the machine allows it.
+        healthy_seconds: how long a service may take until it answers at its ports.
         clock: tells times and waits.
     """
 
@@ -55,6 +56,7 @@ class Session:
         on_event: Callable[[EngineEvent], None] | None = None,
         environ: Mapping[str, str] | None = None,
         private_network: bool = True,
+        healthy_seconds: float = HEALTHY_SECONDS,
         clock: Clock | None = None,
     ) -> None:
         self._cache = cache
@@ -62,6 +64,7 @@ class Session:
         self._on_event = on_event
         self._environ = environ
         self._private_network = private_network
+        self._healthy_seconds = healthy_seconds
         self._clock = clock or SystemClock()
         self._images: Pulls | None = None
         self._services: Services | None = None
@@ -123,11 +126,16 @@ class Session:
         """Bring up the parts; the stack takes them down in reverse order."""
         store = stack.enter_context(Store(self._cache or default_root()))
         secrets = Secrets(load_salt(store.root / "salt"), environ=self._environ)
-        relay = Relay(self._on_event, self._clock) if self._on_event else None
+        relay = Relay(self._on_event, self._clock) if self._on_event is not None else None
         solver = await stack.enter_async_context(Solver(store, secrets=secrets, on_event=relay))
         self._solver = solver
         services = await stack.enter_async_context(
-            Services(solver, clock=self._clock, private=self._private_network)
+            Services(
+                solver,
+                clock=self._clock,
+                private=self._private_network,
+                healthy_seconds=self._healthy_seconds,
+            )
         )
         solver.services = self._services = services
         self._images = Pulls(Images(store), secrets)

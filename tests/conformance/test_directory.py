@@ -99,6 +99,7 @@ async def test_a_new_file_has_the_permissions_that_were_asked_for(base):
     assert await ran.stdout() == "640\n"
 
 
+@pytest.mark.usefixtures("_owners")
 async def test_a_copied_directory_belongs_to_whom_was_asked_for(base, dag):
     source = dag.directory().with_new_file("d/f", "")
     ran = base.with_directory("/x", source, owner="nobody:nogroup").with_exec(

@@ -17,11 +17,19 @@ async def test_a_secret_variable_reaches_the_command_and_is_masked_in_its_output
     assert await ran.stderr() == "***\n"
 
 
-async def test_a_mounted_secret_has_its_mode_and_owner_and_leaves_nothing(base, dag, unique):
+@pytest.mark.usefixtures("_owners")
+async def test_a_mounted_secret_belongs_to_whom_was_asked_for(base, dag, unique):
     secret = dag.set_secret("key", f"content-{unique}")
-    container = base.with_mounted_secret("/run/key", secret, owner="nobody", mode=0o440)
-    ran = container.with_exec(["sh", "-c", "stat -c '%a %U' /run/key; wc -c < /run/key"])
-    assert (await ran.stdout()).split() == ["440", "nobody", str(len(f"content-{unique}"))]
+    container = base.with_mounted_secret("/run/key", secret, owner="nobody:nogroup")
+    ran = container.with_exec(["stat", "-c", "%U:%G", "/run/key"])
+    assert await ran.stdout() == "nobody:nogroup\n"
+
+
+async def test_a_mounted_secret_has_its_mode_and_leaves_nothing(base, dag, unique):
+    secret = dag.set_secret("key", f"content-{unique}")
+    container = base.with_mounted_secret("/run/key", secret, mode=0o440)
+    ran = container.with_exec(["sh", "-c", "stat -c '%a' /run/key; wc -c < /run/key"])
+    assert (await ran.stdout()).split() == ["440", str(len(f"content-{unique}"))]
     after = ran.without_mount("/run/key").with_exec(["sh", "-c", "cat /run/key 2>&1 || true"])
     assert unique not in await after.stdout()
 

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import anyio
+import dagger
 import httpx
 import pytest
 
 from ci.engine.session import Session
-from ci.events import EngineEvent
+from ci.events import EngineEvent, NodeOutput
 
 
 class Client:
     """Sends queries to a session."""
 
-    def __init__(self, session: Session, events: list[EngineEvent]) -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
-        self.events = events
         self.url = f"http://127.0.0.1:{session.port}/query"
         self.http = httpx.AsyncClient(auth=(session.token, ""), timeout=60)
 
@@ -50,10 +52,69 @@ class Client:
 @pytest.fixture
 async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
     """A client of a session with a store of its own."""
-    events: list[EngineEvent] = []
-    async with Session(
-        cache=tmp_path_factory.mktemp("cache"), on_event=events.append, environ={"A": "1"}
-    ) as session:
-        made = Client(session, events)
+    async with Session(cache=tmp_path_factory.mktemp("cache"), environ={"A": "1"}) as session:
+        made = Client(session)
         async with made.http:
             yield made
+
+
+@pytest.fixture
+def unique() -> str:
+    """Another text in each test and run, to miss every cache."""
+    return uuid.uuid4().hex
+
+
+class Events(list[EngineEvent]):
+    """What happened in a session."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._more = anyio.Event()
+
+    def __call__(self, event: EngineEvent) -> None:
+        """Take one; called in the session's loop, which is the test's."""
+        self.append(event)
+        self._more.set()
+        self._more = anyio.Event()
+
+    async def wait_output(self, text: str) -> None:
+        """Return once a command has written this line."""
+        with anyio.fail_after(20):
+            while not any(isinstance(e, NodeOutput) and e.text == text for e in self):
+                await self._more.wait()
+
+
+@pytest.fixture
+def events() -> Events:
+    """What happened in ``session``."""
+    return Events()
+
+
+@pytest.fixture
+async def session(events: Events, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Session]:
+    """A session on the user's store, where the images are, that ``dagger.connection`` finds."""
+    async with Session(on_event=events, healthy_seconds=3) as session:
+        for name, value in session.environment().items():
+            monkeypatch.setenv(name, value)
+        yield session
+
+
+@pytest.fixture
+async def dag(session: Session) -> AsyncIterator[dagger.Client]:
+    """The SDK, connected to the session."""
+    connection = dagger.connection()
+    await connection.__aenter__()
+    yield dagger.dag
+    await connection.__aexit__(None, None, None)
+
+
+@pytest.fixture
+def base(dag: dagger.Client) -> dagger.Container:
+    """A Debian with a shell, coreutils and perl-base."""
+    return dag.container().from_("debian:bookworm-slim")
+
+
+@pytest.fixture
+def ask_session() -> Callable[[Session], Client]:
+    """Makes a client of any session."""
+    return Client

@@ -1,0 +1,191 @@
+"""Services of the embedded engine: their network, their failures, their end."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import sys
+import threading
+
+import anyio
+import dagger
+import pytest
+
+from ci.engine.session import Session
+
+SERVER = r"""
+use IO::Socket::INET; $| = 1;
+my ($port, $text) = @ARGV;
+my $s = IO::Socket::INET->new(Listen => 5, LocalPort => $port, ReuseAddr => 1) or die $!;
+print "ready\n"; $SIG{TERM} = sub { print "bye\n"; exit 0 };
+while (1) { my $c = $s->accept or next; my $l = <$c>; print $c "$text\n"; close $c }
+"""
+
+ASK = "exec 3<>/dev/tcp/$0/$1; echo hello >&3; cat <&3"
+
+
+def serving(base: dagger.Container, port: int, text: str) -> dagger.Container:
+    return base.with_exposed_port(port).with_default_args(["perl", "-e", SERVER, str(port), text])
+
+
+def asking(base: dagger.Container, host: str, port: int) -> dagger.Container:
+    return base.with_exec(["bash", "-c", ASK, host, str(port)])
+
+
+async def ask(port: int) -> bytes:
+    """What is answered there; nothing where nobody listens."""
+    try:
+        connected = await anyio.connect_tcp("127.0.0.1", port)
+    except OSError:
+        return b""
+    async with connected as stream:
+        await stream.send(b"hello\n")
+        answer = b""
+        async for piece in stream:
+            answer += piece
+        return answer
+
+
+async def test_two_sessions_run_a_service_at_the_same_port(session, dag, base, unique):
+    held = serving(base, 5432, "first").with_env_variable("U", unique).as_service()
+    await held.start()
+    async with (
+        Session() as other,
+        await anyio.open_process(
+            [sys.executable, "-c", OTHER, SERVER, ASK, unique],
+            env={**os.environ, **other.environment()},
+            stderr=None,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        output = b"".join([piece async for piece in process.stdout])
+    assert output == b"second\n\n"
+    bound = base.with_service_binding("db", held)
+    assert await asking(bound, "db", 5432).stdout() == "first\n"
+
+
+OTHER = """
+import asyncio, sys, dagger
+from dagger import dag
+server, ask, unique = sys.argv[1:]
+async def main():
+    async with dagger.connection():
+        base = dag.container().from_("debian:bookworm-slim").with_env_variable("U", unique)
+        args = ["perl", "-e", server, "5432", "second"]
+        service = base.with_exposed_port(5432).with_default_args(args).as_service()
+        bound = base.with_service_binding("db", service)
+        print(await bound.with_exec(["bash", "-c", ask, "db", "5432"]).stdout())
+asyncio.run(main())
+"""
+
+
+async def test_a_port_that_another_service_has_is_an_error_that_names_it(dag, base, unique):
+    await serving(base, 7000, unique).as_service().with_hostname("first").start()
+    second = serving(base, 7000, unique + "2").as_service().with_hostname("second")
+    with pytest.raises(dagger.QueryError, match="port 7000 taken by the service first"):
+        await second.start()
+
+
+async def test_a_service_that_never_answers_is_an_error_with_its_log(dag, base, unique):
+    silent = base.with_exposed_port(7001).with_default_args(
+        ["sh", "-c", f"echo cannot bind {unique}; exec sleep 100"]
+    )
+    with pytest.raises(dagger.QueryError) as caught:
+        await base.with_service_binding("s", silent.as_service()).with_exec(["true"]).sync()
+    assert "is not healthy after 3 s: nothing answers at port 7001" in str(caught.value)
+    assert f"cannot bind {unique}" in str(caught.value)
+
+
+async def test_a_service_that_ends_early_is_an_error_with_its_log_and_starts_again(
+    dag, base, unique
+):
+    broken = base.with_exposed_port(7002).with_default_args(["sh", "-c", f"echo {unique}; exit 3"])
+    for _ in range(2):
+        with pytest.raises(dagger.QueryError) as caught:
+            await broken.as_service().start()
+        assert "exited with code 3 before it was healthy" in str(caught.value)
+        assert unique in str(caught.value)
+
+
+async def test_an_exec_is_stopped_when_a_service_that_it_binds_ends(dag, base, unique):
+    short = base.with_exposed_port(7003).with_default_args(
+        ["sh", "-c", f'echo {unique}; perl -e "$0" 7003 x & sleep 1; exit 4', SERVER]
+    )
+    ran = base.with_service_binding("short", short.as_service()).with_exec(
+        ["sh", "-c", f"sleep 60 # {unique}"]
+    )
+    with anyio.fail_after(20), pytest.raises(dagger.QueryError) as caught:
+        await ran.sync()
+    assert "bound service 'short' exited (code 4)" in str(caught.value)
+    assert unique in str(caught.value)
+
+
+async def test_a_docker_health_check_decides_when_a_service_is_healthy(dag, base, unique):
+    checked = base.with_env_variable("U", unique).with_default_args(["sleep", "100"])
+    healthy = checked.with_docker_healthcheck(["test 1 = 1"], shell=True)
+    await healthy.as_service().start()
+    ill = checked.with_docker_healthcheck(["false"], interval="100ms", timeout="1s", retries=1)
+    with pytest.raises(dagger.QueryError, match="its health check exits with code 1"):
+        await ill.as_service().start()
+
+
+async def test_services_are_told_to_end_with_the_session_and_their_logs_are_kept(
+    session, dag, base, unique
+):
+    await serving(base, 7004, unique).as_service().with_hostname("polite").start()
+    await session.close()
+    assert ("polite", "ready\nbye\n") in session.service_logs()
+
+
+async def test_up_serves_at_a_port_of_this_machine_until_it_is_cancelled(dag, base, unique):
+    service = serving(base, 7005, unique).as_service()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(
+            lambda: service.up(ports=[dagger.PortForward(backend=7005, frontend=7995)])
+        )
+        answer = b""
+        with anyio.fail_after(15):
+            while not answer:
+                await anyio.sleep(0.05)
+                answer = await ask(7995)
+        tasks.cancel_scope.cancel()
+    assert answer == f"{unique}\n".encode()
+
+
+async def test_a_bound_exec_reaches_the_outside_by_a_proxy_and_its_service_without(
+    dag, base, unique, monkeypatch
+):
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.wfile.write(f"HTTP/1.0 200 OK\r\n\r\nasked for {self.path}\n".encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_address[1]}")
+        bound = base.with_service_binding("web", serving(base, 7006, unique).as_service())
+        script = (
+            "hp=${http_proxy#http://}; exec 3<>/dev/tcp/${hp%:*}/${hp#*:}; "
+            "printf 'GET http://far.example/x HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3; echo $no_proxy"
+        )
+        output = await bound.with_exec(["bash", "-c", f"{script} # {unique}"]).stdout()
+        server.shutdown()
+        thread.join()
+    assert "asked for http://far.example/x" in output
+    assert ",web," in output
+
+
+async def test_the_same_service_started_from_many_places_runs_once(session, dag, base, unique):
+    script = f'cat /proc/sys/kernel/random/uuid; exec perl -e "$0" 7007 {unique}'
+    service = (
+        base.with_exposed_port(7007).with_default_args(["sh", "-c", script, SERVER]).as_service()
+    )
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(service.start)
+    await session.close()
+    (log,) = [log for name, log in session.service_logs() if unique in name or "ready" in log]
+    assert log.count("ready") == 1
