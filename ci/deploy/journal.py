@@ -45,7 +45,22 @@ class FileJournal:
 
 
 def write_whole(path: Path, text: str, mode: int = 0o600) -> None:
-    """Replace a file's content: after a crash it holds the old text or the new, never a part."""
+    """Replace a file's content: after a crash it holds the old text or the new, never a part.
+
+    Raises:
+        CiError: it cannot be written; the old content is still there.
+    """
+    try:
+        _write_whole(path, text, mode)
+    except OSError as error:
+        raise CiError(
+            f"{path}: not written",
+            got=error.strerror or str(error),
+            hint="environments are kept in the folder that TOWPATH_STATE names",
+        ) from error
+
+
+def _write_whole(path: Path, text: str, mode: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)

@@ -156,14 +156,14 @@ def fail(rollout: Rollout, reason: str, outcome: Outcome = Outcome.FAILED) -> Ro
     """The state after its phase could not be done.
 
     Before the new instance is confirmed that aborts. Afterwards it is noted and the rest is done.
-    Where the old instance cannot come back, both stay as they are: the one that has the traffic
-    is not taken away.
+    Where the old instance cannot come back and the new one may have traffic, both stay as they
+    are: what might serve is not taken away.
     """
     if rollout.forward:
         return abort(rollout, reason, outcome)
     noted = rollout.noting(reason, outcome)
     if rollout.phase in (Phase.RESTORING, Phase.RETURNING):
-        return noted.becomes(Phase.ABORTED)
+        return noted.becomes(Phase.ABORTED if rollout.moved else Phase.DISCARDING)
     return noted if rollout.ended else noted.becomes(_NEXT[rollout.phase])
 
 

@@ -8,10 +8,14 @@ import sys
 import anyio
 import pytest
 
+from ci.deploy.journal import FileJournal
+from ci.deploy.rollout import Rollout
 from ci.deploy.targets.local.ports import BusyPort
 from ci.errors import CiError, ConfigError
 from ci.values import Outcome
 from tests.delivery.running import get, pid_of, processes_of, version_at
+
+CONFIRMED = {"retiring", "succeeded"}
 
 
 async def test_a_busy_port_is_named_with_its_holder_and_nothing_is_left_running(
@@ -116,7 +120,9 @@ async def test_a_cancelled_delivery_goes_back_and_leaves_nothing_of_the_new_rele
     assert (ledger[-1].outcome, ledger[-1].rolled_back) == (Outcome.ERRORED, after_the_switch)
 
 
-@pytest.mark.parametrize("phase", ["preparing", "awaiting", "shifting", "confirming", "retiring"])
+@pytest.mark.parametrize(
+    "phase", ["preparing", "awaiting", "shifting", "confirming", "retiring", "succeeded"]
+)
 async def test_a_delivery_killed_in_any_phase_leaves_a_release_serving_and_can_be_repeated(
     delivery, spec, archives, ledger, phase
 ):
@@ -133,13 +139,15 @@ async def test_a_delivery_killed_in_any_phase_leaves_a_release_serving_and_can_b
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert await version_at(record.url) in {"1.0.0", "1.1.0"}
     (status,) = await delivery.environments()
-    assert status.phase == phase
+    assert status.phase == (None if phase == "succeeded" else phase)
     again = await delivery.deploy(spec, release, archive)
     assert again.outcome is Outcome.PASSED, again.reason
     assert await version_at(record.url) == "1.1.0"
     assert len([line for line in processes_of(delivery.state).values() if "serve" in line]) == 1
     recovered = [entry.outcome for entry in ledger[1:-1]]
-    assert recovered == [Outcome.PASSED if phase == "retiring" else Outcome.ERRORED]
+    assert recovered == [Outcome.PASSED if phase in CONFIRMED else Outcome.ERRORED]
+    assert again.unchanged is (phase in CONFIRMED)
+    assert await version_at((await delivery.rollback("shop", "development")).url) == "1.0.0"
 
 
 async def test_an_unhealthy_release_is_delivered_anew(delivery, spec, archives):
@@ -150,3 +158,41 @@ async def test_an_unhealthy_release_is_delivered_anew(delivery, spec, archives):
     record = await delivery.deploy(quick, *archives("1.0.0"))
     assert (record.outcome, record.unchanged) == (Outcome.PASSED, False)
     assert (await get(record.url + "/ready")).status_code == 200
+
+
+@pytest.mark.parametrize("phase", ["preparing", "awaiting", "confirming"])
+async def test_when_the_journal_cannot_be_written_the_old_release_goes_on(
+    delivery, spec, archives, ledger, monkeypatch, phase
+):
+    record = await delivery.deploy(spec, *archives("1.0.0"))
+    write = FileJournal.write
+
+    async def full(self: FileJournal, rollout: Rollout) -> None:
+        if rollout.phase == phase:
+            raise CiError("rollout.json: not written", got="No space left on device")
+        await write(self, rollout)
+
+    monkeypatch.setattr(FileJournal, "write", full)
+    with pytest.raises(CiError, match="No space left"):
+        await delivery.deploy(spec, *archives("1.1.0"))
+    assert await version_at(record.url) == "1.0.0"
+    assert [entry.outcome for entry in ledger] == [
+        Outcome.PASSED,
+        *([Outcome.ERRORED] if phase != "preparing" else []),
+    ]
+    monkeypatch.undo()
+    again = await delivery.deploy(spec, *archives("1.1.0"))
+    assert again.outcome is Outcome.PASSED
+    assert len([line for line in processes_of(delivery.state).values() if "serve" in line]) == 1
+
+
+async def test_a_broken_release_can_be_rolled_back_without_waiting_for_it(delivery, spec, archives):
+    """Also the one way out when what serves is the trouble."""
+    for version in ("1.0.0", "1.1.0"):
+        await delivery.deploy(spec, *archives(version))
+    pid = pid_of(delivery.state, "serve")
+    os.kill(pid, signal.SIGSTOP)
+    with anyio.fail_after(spec.checks.ready_deadline + spec.checks.drain_deadline):
+        record = await delivery.rollback("shop", "development")
+    assert record.outcome is Outcome.PASSED
+    assert await version_at(record.url) == "1.0.0"

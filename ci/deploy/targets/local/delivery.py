@@ -206,7 +206,9 @@ class LocalDelivery:
         try:
             rollout = await self.strategy.roll_out(new.instance, old=old, conductor=site.conductor)
         except BaseException as error:
-            retreated = await site.retreat(f"interrupted: {error or type(error).__name__}")
+            retreated = await site.retreat(
+                new.instance, f"interrupted: {error or type(error).__name__}"
+            )
             if retreated:
                 self._settle(site, retreated, begun)
             raise

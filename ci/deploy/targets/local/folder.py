@@ -20,6 +20,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +39,10 @@ __all__ = ["Folder", "KeptRelease", "LocalInstance"]
 
 #: A socket's path must fit into 108 bytes, and supervisor appends its pid to a temporary one.
 _LONGEST_SOCKET = 90
+
+#: How the names of instances end, see ``Folder.next_name``; logs are named by them.
+_OF_INSTANCE = re.compile(r"-[0-9a-f]{6}-\d+$")
+_LOGS_KEPT = 12
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -89,7 +94,21 @@ class Folder:
         self.journal = FileJournal(path / "rollout.json")
 
     def make(self) -> None:
-        """Make the folders; only their owner may enter."""
+        """Make the folders; only their owner may enter.
+
+        Raises:
+            CiError: they cannot be made.
+        """
+        try:
+            self._make()
+        except OSError as error:
+            raise CiError(
+                f"{self.path}: folder of an environment not made",
+                got=error.strerror or str(error),
+                hint="TOWPATH_STATE names another place",
+            ) from error
+
+    def _make(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         self.path.chmod(0o700)
         for folder in (
@@ -230,5 +249,9 @@ class Folder:
         return [local for local in found if local]
 
     def forget_instance(self, name: str) -> None:
-        """It is no more."""
+        """It is no more; its log is one of the last that are kept."""
         (self.instances / f"{name}.json").unlink(missing_ok=True)
+        logs = [path for path in self.logs.glob("*.log") if _OF_INSTANCE.search(path.stem)]
+        for log in sorted(logs, key=lambda path: path.stat().st_mtime)[:-_LOGS_KEPT]:
+            log.unlink(missing_ok=True)
+            log.with_name(f"{log.name}.1").unlink(missing_ok=True)

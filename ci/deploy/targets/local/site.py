@@ -13,7 +13,7 @@ from ci.clock import Clock
 from ci.deploy.conductor import Conductor
 from ci.deploy.environment import EnvironmentSpec
 from ci.deploy.protocol import Instance, Runtime, Smoke
-from ci.deploy.rollout import Rollout, abort
+from ci.deploy.rollout import Phase, Rollout, abort
 from ci.deploy.targets.local.folder import Folder, KeptRelease, LocalInstance
 from ci.deploy.targets.local.images import UnpackedImages
 from ci.deploy.targets.local.ports import BusyPort, Ports
@@ -110,7 +110,7 @@ class Site:
                 await self.target.retire(local.instance)
         await anyio.to_thread.run_sync(self._sweep_ports)
         active = await self.active()
-        if active and (started or not (await self.target.status(active.instance)).ready):
+        if active and started:
             await self._wait_back(active.instance)
 
     async def _wait_back(self, instance: Instance) -> None:
@@ -133,22 +133,36 @@ class Site:
         """Bring a rollout whose command died to an end: back if it was not confirmed yet."""
         rollout = self.folder.journal.read()
         if rollout is None or rollout.ended:
-            return None
+            return rollout if rollout and self._is_unsettled(rollout) else None
         _log.warning("rollout.recovered", phase=rollout.phase, new=rollout.new.name)
         if rollout.forward:
             reason = f"the command that delivered it was interrupted ({rollout.phase})"
             rollout = abort(rollout, reason, Outcome.ERRORED)
         return await self.conductor.resume(rollout)
 
-    async def retreat(self, reason: str) -> Rollout | None:
-        """Go back, undisturbed by cancellation and bounded in time, when a rollout is cut off."""
+    def _is_unsettled(self, rollout: Rollout) -> bool:
+        """It succeeded, and its command died before it could note that."""
+        local = self.folder.instance(rollout.new.name)
+        kept = self.folder.release(local.key) if local else None
+        return rollout.phase is Phase.SUCCEEDED and kept is not None and not kept.confirmed_at
+
+    async def retreat(self, new: Instance, reason: str) -> Rollout | None:
+        """Go back, undisturbed by cancellation and bounded in time, when a rollout is cut off.
+
+        None: it had not begun.
+
+        Where even that fails, the journal keeps what is left to do, and the next command does it.
+        """
         with anyio.CancelScope(shield=True), anyio.move_on_after(_RETREAT):
-            rollout = self.folder.journal.read()
-            if rollout is None or rollout.ended:
-                return rollout
-            if rollout.forward:
-                rollout = abort(rollout, reason, Outcome.ERRORED)
-            return await self.conductor.conduct(rollout)
+            try:
+                rollout = self.folder.journal.read()
+                if rollout is None or rollout.new != new:
+                    return None
+                if rollout.forward:
+                    rollout = abort(rollout, reason, Outcome.ERRORED)
+                return await self.conductor.conduct(rollout)
+            except CiError as error:
+                _log.warning("rollout.retreat_failed", error=str(error))
         return None
 
     def confirm(self, key: str, at: datetime) -> None:
