@@ -157,7 +157,7 @@ def _unknown_option(option: str, names: Sequence[str]) -> ConfigError:
 
 def _misused(error: CycloptsError) -> ConfigError:
     """A complaint of the command line's parser, in our words."""
-    said = str(error).strip().splitlines()[0].rstrip(".")
+    said = str(error).strip().splitlines()[0].rstrip(".").replace(", ...", "")
     chain = " ".join(["ci", *(error.command_chain or ())])
     return ConfigError(said[0].lower() + said[1:], hint=f"{chain} --help tells what there is")
 

@@ -21,6 +21,11 @@ from ci.graph import nearest
 
 __all__ = ["check", "follow", "rendered", "save"]
 
+#: Methods of the SDK's objects that are no functions of the API.
+_PYTHON_ONLY = {"with_"}
+#: So many names are listed in a message.
+_FEW = 24
+
 
 def check(kind: Any, words: Sequence[str]) -> None:  # noqa: ANN401 - any type of Dagger's
     """See that the words can select from a value of this type, before there is one.
@@ -37,10 +42,8 @@ def check(kind: Any, words: Sequence[str]) -> None:  # noqa: ANN401 - any type o
         elif options:
             raise ConfigError(f"{options[0]}: no option of {word}", expected="none: it is a field")
         else:
-            returned = hints.get(word.replace("-", "_"))
-        if isinstance(returned, typing.ForwardRef):
-            returned = getattr(dagger, returned.__forward_arg__)
-        kind = kind if returned is typing.Self else _plain(returned)
+            returned = hints.get(_names(kind)[word])
+        kind = kind if returned is typing.Self else _resolved(_plain(returned))
 
 
 async def follow(value: Any, words: Sequence[str]) -> Any:  # noqa: ANN401 - any value of Dagger's
@@ -51,7 +54,7 @@ async def follow(value: Any, words: Sequence[str]) -> Any:  # noqa: ANN401 - any
     """
     for word, options in _steps(words):
         _member(type(value), word)
-        member = getattr(value, word.replace("-", "_"))
+        member = getattr(value, _names(type(value))[word])
         if callable(member):
             member = member(**_arguments(word, member, options))
         value = await member if inspect.iscoroutine(member) else member
@@ -87,16 +90,17 @@ async def save(value: Any, path: Path) -> None:  # noqa: ANN401
             await target.write_text(await rendered(value) + "\n", encoding="utf-8")
 
 
-def _names(kind: Any) -> list[str]:  # noqa: ANN401
-    """The fields and functions of a type, as typed on a command line."""
+def _names(kind: Any) -> dict[str, str]:  # noqa: ANN401
+    """The fields and functions of a type: attributes by what is typed on a command line."""
     if isinstance(kind, type) and issubclass(kind, dagger.client.base.Type):
-        names = [name for name, _ in inspect.getmembers(kind, inspect.isfunction)]
-    elif getattr(kind, "__dagger_object__", None) is not None:
-        functions = [n for n, f in vars(kind).items() if hasattr(f, "__dagger_function__")]
-        names = [*getattr(kind, "__dataclass_fields__", ()), *functions]
+        found = {name for name, _ in inspect.getmembers(kind, inspect.isfunction)} - _PYTHON_ONLY
+    elif hasattr(kind, "__dagger_object_type__"):
+        functions = {n for n, f in vars(kind).items() if hasattr(f, "__dagger_function__")}
+        found = functions | set(getattr(kind, "__dataclass_fields__", ()))
     else:
-        return []
-    return sorted(name.replace("_", "-") for name in names if not name.startswith("_"))
+        found = set()
+    names = sorted(name for name in found if not name.startswith("_"))
+    return {name.rstrip("_").replace("_", "-"): name for name in names}
 
 
 def _wants_value(option: str) -> bool:
@@ -123,12 +127,13 @@ def _member(kind: Any, word: str) -> Any:  # noqa: ANN401
     names = _names(kind)
     if word not in names:
         near = nearest(word, names)
+        few = "one of " + ", ".join(names) if len(names) <= _FEW else "a field or function of its"
         raise ConfigError(
             f"{word}: no field of {getattr(kind, '__name__', kind)}",
-            expected="one of " + ", ".join(names) if names else "nothing behind a plain value",
+            expected=few if names else "nothing behind a plain value",
             hint=f"did you mean {near!r}?" if near else "",
         )
-    member = getattr(kind, word.replace("-", "_"), None)
+    member = getattr(kind, names[word], None)
     return member if callable(member) else None
 
 
@@ -156,6 +161,11 @@ def _plain(hint: Any) -> Any:  # noqa: ANN401
     if typing.get_origin(hint) in (UnionType, typing.Union):
         return next(each for each in typing.get_args(hint) if each is not type(None))
     return hint
+
+
+def _resolved(hint: Any) -> Any:  # noqa: ANN401
+    """A type of the SDK that its own annotations name before it exists, as beartype has them."""
+    return getattr(dagger, getattr(hint, "__hint_name_beartype__", ""), hint)
 
 
 def _converted(option: str, value: str, kind: Any) -> Any:  # noqa: ANN401
