@@ -22,10 +22,11 @@ printf 'Package: usrmerge\nPin: release *\nPin-Priority: -1\n' \
   > "$1/etc/apt/preferences.d/no-usrmerge"
 """
 
-#: What depends on the day, the machine or the order of things, and is of no use.
+#: What depends on the day, the machine or the order of things, and is of no use. Not /tmp:
+#: mmdebstrap, which empties it later, has apt's configuration there.
 _CLEAN = """\
 rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/var/cache/debconf/*-old
-rm -rf "$1"/var/cache/ldconfig/* "$1"/var/log/* "$1"/tmp/* "$1"/run/*
+rm -rf "$1"/var/cache/ldconfig/* "$1"/var/log/* "$1"/run/*
 rm -f "$1"/etc/resolv.conf "$1"/etc/hostname "$1"/etc/machine-id "$1"/etc/*-
 rm -f "$1"/etc/apt/preferences.d/no-usrmerge "$1"/var/lib/dpkg/*-old
 mkdir -p "$1"/var/cache/apt/archives/partial "$1"/var/lib/apt/lists/partial "$1"/var/log/apt
@@ -41,7 +42,7 @@ async def _bookworm(builder: Builder) -> None:
 
 BOOKWORM = Recipe(
     name="debian-bookworm",
-    revision=1,
+    revision=2,
     references=(
         "debian:bookworm-slim",
         "debian:bookworm",
