@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 import anyio
 
 from ci.engine.container import ContainerState
+from ci.engine.images import Images, ResolvedImage
+from ci.engine.images.layout import flatten
+from ci.engine.images.oci import Platform
 from ci.engine.secrets import Secrets
+from ci.engine.store import Store, file_sha256
 from ci.engine.vertex import SecretRef
-
-if TYPE_CHECKING:
-    from ci.engine.images import Images, ResolvedImage
 
 __all__ = ["ImageUse", "Pulls"]
 
@@ -36,8 +38,9 @@ class ImageUse:
 class Pulls:
     """Resolves images by address; the same address is the same image to the session's end."""
 
-    def __init__(self, images: Images, secrets: Secrets) -> None:
+    def __init__(self, images: Images, secrets: Secrets, store: Store) -> None:
         self._images = images
+        self._store = store
         self._secrets = secrets
         self._resolved: dict[tuple[str, str], ResolvedImage] = {}
         self._locks: dict[tuple[str, str], anyio.Lock] = {}
@@ -52,6 +55,43 @@ class Pulls:
         named = image.reference
         reference = named if "@" in named else f"{named}@{image.digest}"
         return container.from_image(reference, image.digest, image.config, container.platform)
+
+    async def publish(self, address: str, archive: Path, auth: Auth) -> str:
+        """Push an OCI archive; its reference with the digest.
+
+        Raises:
+            CiError: the registry cannot be reached, or refuses.
+        """
+        return await self._images.publish(address, archive, auth=await self._plain(auth))
+
+    async def load(self, container: ContainerState, archive: Path) -> ContainerState:
+        """The container on the image of an OCI or ``docker save`` archive.
+
+        Raises:
+            CiError: it is none, or is damaged.
+        """
+        digest = "sha256:" + await anyio.to_thread.run_sync(file_sha256, archive)
+        record = self._store.get("image", digest)
+        if record is None or not self._store.has_layers(tuple(record["layers"])):
+            platform = Platform.parse(container.platform)
+            record = await anyio.to_thread.run_sync(self._unpack, archive, digest, platform)
+        return container.from_image("", digest, record["config"], container.platform)
+
+    def _unpack(self, archive: Path, digest: str, platform: Platform) -> dict[str, Any]:
+        """Unpack an archive into the store, as the image of that digest."""
+        folder = self._store.temporary() / "root"
+        config = flatten(archive, folder, platform)
+        layer = self._store.add_layer(folder)
+        record = {"layers": [layer], "config": config, "stand_in": "", "reference": ""}
+        self._store.put("image", digest, record)
+        return record
+
+    async def _plain(self, auth: Auth) -> dict[str, tuple[str, str]]:
+        """Registry host to user and password."""
+        return {
+            registry: (user, (await self._secrets.value(secret)).decode().strip())
+            for registry, user, secret in auth
+        }
 
     def uses(self) -> tuple[ImageUse, ...]:
         """All images that were used, in the order in which they were."""
@@ -72,11 +112,7 @@ class Pulls:
             return self._resolved[key]
         async with self._locks.setdefault(key, anyio.Lock()):
             if key not in self._resolved:
-                plain = {
-                    registry: (user, (await self._secrets.value(secret)).decode().strip())
-                    for registry, user, secret in auth
-                }
                 self._resolved[key] = await self._images.resolve(
-                    address, platform=platform, auth=plain
+                    address, platform=platform, auth=await self._plain(auth)
                 )
             return self._resolved[key]

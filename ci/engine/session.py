@@ -138,7 +138,9 @@ class Session:
             )
         )
         solver.services = self._services = services
-        self._images = Pulls(Images(store), secrets)
+        images = Images(store)
+        stack.push_async_callback(images.close)
+        self._images = Pulls(images, secrets, store)
         context = Context(
             solver=solver,
             secrets=secrets,

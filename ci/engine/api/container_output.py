@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from ci.engine.api.context import Context
 from ci.engine.api.host import absolute
@@ -11,7 +12,7 @@ from ci.engine.container import ContainerState
 from ci.engine.refusal import Unsupported
 from ci.engine.vertex import FileRef, Tarball
 
-__all__ = ["as_tarball", "export"]
+__all__ = ["as_tarball", "export", "import_", "publish"]
 
 _COMPRESSIONS = {
     "gzip": "gzip",
@@ -66,6 +67,45 @@ async def export(
     )
     place = absolute(ctx, container.expand(path) if expand else path)
     return str(await ctx.solver.export_file(archive, place))
+
+
+async def publish(
+    container: ContainerState,
+    ctx: Context,
+    *,
+    address: str,
+    platform_variants: Sequence[str],
+    media_types: str,
+    forced_compression: str | None = None,
+    registry_service: str | None = None,
+) -> str:
+    """Push the image; its reference with the digest."""
+    if registry_service:
+        raise Unsupported("Container.publish(registryService:)")
+    archive = as_tarball(
+        container,
+        ctx,
+        platform_variants=platform_variants,
+        forced_compression=forced_compression,
+        media_types=media_types,
+    )
+    place = await _on_host(archive, ctx)
+    return await ctx.images.publish(address, place, container.registry_auth)
+
+
+async def import_(
+    container: ContainerState, ctx: Context, *, source: str, tag: str
+) -> ContainerState:
+    """The container on the image of an archive."""
+    if tag:
+        raise Unsupported("Container.import(tag:)")
+    place = await _on_host(ctx.get(source, FileRef), ctx)
+    return await ctx.images.load(container, place)
+
+
+async def _on_host(file: FileRef, ctx: Context) -> Path:
+    """A copy of the file that lasts to the session's end."""
+    return await ctx.solver.export_file(file, ctx.temporary() / "image.tar")
 
 
 def _is_something(container: ContainerState) -> bool:
