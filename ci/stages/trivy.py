@@ -1,9 +1,9 @@
 """Runs Trivy so that "clean" can be believed.
 
-Trivy ends with 0 in many cases where it saw nothing. So all scans of one stage, the planted ones and
-the real one, run in one container on one private copy of the database, whose digest is taken before
-and after; every warning that is not known to be harmless is an error; and whoever calls compares
-what Trivy says that it saw with what it knows to be there.
+Trivy ends with 0 in many cases where it saw nothing. So all scans of one stage, the planted and the
+real, run in one container on one private copy of the database, whose digest is taken before and
+after; every warning that is not known to be harmless is an error; and whoever calls compares what
+Trivy says that it saw with what it knows to be there.
 """
 
 from __future__ import annotations

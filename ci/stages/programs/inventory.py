@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from email.parser import HeaderParser
 from pathlib import Path
 
-#: Where systems say what they are.
+#: Where systems say what they are; scanners read one or the other of these files.
 RELEASES = ("etc/os-release", "usr/lib/os-release")
+IDENTITY = (*RELEASES, "etc/debian_version", "etc/lsb-release", "etc/alpine-release")
 PSEUDO = {"proc", "sys", "dev"}
 
 
@@ -99,6 +100,7 @@ def describe(root: Path) -> dict[str, object]:
     """Everything that is installed below ``root``."""
     return {
         "system": system(root),
+        "identity": [name for name in IDENTITY if (root / name).is_file()],
         "dpkg": sorted(set(dpkg(root))),
         "apk": sorted(set(apk(root))),
         "python": sorted(set(python(root))),

@@ -1,0 +1,106 @@
+"""What is installed in an image, listed without Trivy, and whether Trivy saw it all."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+
+import dagger
+
+from ci.errors import StageErrored
+from ci.findings.report import read_json
+from ci.stages import programs
+from ci.stages.lockfiles import canonical
+from ci.stages.python_environment import base, run
+from ci.values import Value
+
+__all__ = ["Installed", "System", "inventory"]
+
+_ROOT = "/root-of-image"
+_PROGRAM = "/programs/inventory.py"
+#: Systems by the ID of os-release, and which part of the release names their advisories.
+_RELEASES = {"debian": 1, "ubuntu": 2, "alpine": 2, "wolfi": 0, "chainguard": 0}
+
+Packages = frozenset[tuple[str, str]]
+
+
+class System(Value):
+    """ID and VERSION_ID of os-release."""
+
+    id: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.version}".strip() or "an unknown system"
+
+    @property
+    def bucket(self) -> str | None:
+        """Where the database keeps the advisories of this release; None where not known."""
+        if self.id not in _RELEASES:
+            return None
+        parts = self.version.split(".")[: _RELEASES[self.id]]
+        return f"{self.id} {'.'.join(parts)}".strip()
+
+
+class Installed(Value):
+    """What is installed, as (name, version)."""
+
+    system: System
+    #: Files by which a scanner tells the system and its release.
+    identity: tuple[str, ...]
+    dpkg: Packages
+    apk: Packages
+    python: Packages
+
+    @property
+    def of_system(self) -> Packages:
+        """Packages of the distribution."""
+        return self.dpkg | self.apk
+
+    def __str__(self) -> str:
+        return f"{len(self.of_system)} packages of {self.system} and {len(self.python)} of Python"
+
+    def check_seen(
+        self, seen: Iterable[tuple[str, str]], *, of_system: Iterable[tuple[str, str]], by: str
+    ) -> None:
+        """Return if ``seen`` has every Python package and ``of_system`` every other.
+
+        Versions of the distribution's packages are compared without epoch and revision, which
+        Trivy reports apart.
+
+        Raises:
+            StageErrored: something was left out.
+        """
+        python = {(canonical(name), version) for name, version in seen}
+        own = {(canonical(name), version) for name, version in self.python}
+        _none_missed(own - python, of=len(own), by=by)
+        system = {(name, upstream(version)) for name, version in of_system}
+        mine = {(name, upstream(version)) for name, version in self.of_system}
+        _none_missed(mine - system, of=len(mine), by=by)
+
+
+async def inventory(root: dagger.Directory) -> Installed:
+    """List what is installed below the root of an image."""
+    container = (
+        base()
+        .with_new_file(_PROGRAM, programs.text("inventory"))
+        .with_mounted_directory(_ROOT, root)
+    )
+    ran = await run(container, ["python", _PROGRAM, _ROOT], accept=(0,))
+    return read_json(ran.stdout, Installed, subject="the inventory", expected="a list of packages")
+
+
+def upstream(version: str) -> str:
+    """A Debian version without epoch and revision; an Alpine one without its release."""
+    version = re.sub(r"^\d+:", "", version)
+    return version.rpartition("-")[0] or version
+
+
+def _none_missed(missed: Collection[tuple[str, str]], *, of: int, by: str) -> None:
+    if missed:
+        names = ", ".join(f"{name} {version}" for name, version in sorted(missed)[:10])
+        raise StageErrored(
+            f"{by} left {len(missed)} of {of} installed packages out",
+            got=f"no word of {names}",
+            expected="every package looked at",
+        )
