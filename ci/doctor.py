@@ -74,7 +74,6 @@ def _sandbox() -> Check:
 
     meanings = {
         Mode.ROOT: "owners of files are what they are",
-        Mode.UID_RANGE: "owners of files are mapped to a range of this user's",
         Mode.ONE_UID: "all files are this user's; changes of owner succeed without effect",
     }
     sandbox = Sandbox()
