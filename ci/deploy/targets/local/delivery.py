@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 import structlog
 from pydantic import AwareDatetime
@@ -97,11 +98,8 @@ class LocalDelivery:
             active = await site.active()
             if active and active.key == key and await self._is_healthy(site, active):
                 return self._record(site, begun, release=release, previous=release, unchanged=True)
-            kept = site.folder.release(key)
-            if not kept:
-                kept = KeptRelease(key=key, release=release, env=spec.env, args=spec.args)
-                site.folder.keep_release(kept, values)
-            site.target.check(kept)
+            kept = KeptRelease(key=key, release=release, env=spec.env, args=spec.args)
+            await anyio.to_thread.run_sync(site.keep, kept, values)
             await site.images.ensure(release.digest, archive)
             return await self._roll(site, key, begun, migrate=True)
 
@@ -206,27 +204,23 @@ class LocalDelivery:
         try:
             rollout = await self.strategy.roll_out(new.instance, old=old, conductor=site.conductor)
         except BaseException as error:
-            retreated = await site.retreat(
-                new.instance, f"interrupted: {error or type(error).__name__}"
-            )
-            if retreated:
-                self._settle(site, retreated, begun)
+            reason = f"interrupted: {error or type(error).__name__}"
+            with anyio.CancelScope(shield=True):
+                retreated = await site.retreat(new.instance, reason)
+                if retreated:
+                    await self._settle(site, retreated, begun)
             raise
-        return self._settle(site, rollout, begun)
+        return await self._settle(site, rollout, begun)
 
     async def _recover(self, site: Site, begun: datetime) -> DeliveryRecord | None:
         rollout = await site.recover()
-        return self._settle(site, rollout, begun) if rollout else None
+        return await self._settle(site, rollout, begun) if rollout else None
 
-    def _settle(self, site: Site, rollout: Rollout, begun: datetime) -> DeliveryRecord:
+    async def _settle(self, site: Site, rollout: Rollout, begun: datetime) -> DeliveryRecord:
         """Keep what a rollout that ended has changed, and say it."""
         succeeded = rollout.phase is Phase.SUCCEEDED
-        if succeeded:
-            local = site.folder.instance(rollout.new.name)
-            site.confirm(local.key if local else "", self.clock.now())
-        else:
-            site.prune()
-        self._prune_images(site)
+        await anyio.to_thread.run_sync(site.settle, rollout, self.clock.now())
+        await anyio.to_thread.run_sync(self._prune_images, site)
         return self._record(
             site,
             begun,

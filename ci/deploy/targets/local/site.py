@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -165,15 +166,26 @@ class Site:
                 _log.warning("rollout.retreat_failed", error=str(error))
         return None
 
-    def confirm(self, key: str, at: datetime) -> None:
-        """Note that a release serves, and forget those that are too old to go back to."""
-        kept = self.folder.release(key)
-        if kept:
+    def keep(self, kept: KeptRelease, values: Mapping[str, str]) -> None:
+        """Keep a release that is to be delivered, unless it was delivered before.
+
+        Raises:
+            ConfigError: a template of it names something that there is not.
+        """
+        if not self.folder.release(kept.key):
+            self.folder.keep_release(kept, values)
+        self.target.check(kept)
+
+    def settle(self, rollout: Rollout, at: datetime) -> None:
+        """Note which release serves, and forget those that are too old to go back to."""
+        local = self.folder.instance(rollout.new.name)
+        kept = self.folder.release(local.key) if local else None
+        if kept and rollout.phase is Phase.SUCCEEDED:
             changed = kept.model_copy(update={"confirmed_at": at, "withdrawn": False})
             self.folder.change_release(changed)
-        self.prune()
+        self._prune()
 
-    def prune(self) -> None:
+    def _prune(self) -> None:
         """Keep the confirmed releases that the spec asks for, and those that instances need."""
         needed = {local.key for local in self.folder.all_instances()}
         kept = self.folder.kept_releases()
