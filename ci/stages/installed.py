@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 import dagger
 
@@ -65,18 +65,23 @@ class Installed(Value):
     ) -> None:
         """Return if ``seen`` has every Python package and ``of_system`` every other.
 
-        Versions of the distribution's packages are compared without epoch and revision, which
-        Trivy reports apart.
+        Epochs, and revisions where ``of_system`` has none, are not compared: Trivy reports them
+        apart.
 
         Raises:
             StageErrored: something was left out.
         """
         python = {(canonical(name), version) for name, version in seen}
-        own = {(canonical(name), version) for name, version in self.python}
-        _none_missed(own - python, of=len(own), by=by)
-        system = {(name, upstream(version)) for name, version in of_system}
-        mine = {(name, upstream(version)) for name, version in self.of_system}
-        _none_missed(mine - system, of=len(mine), by=by)
+        system = {*of_system}
+        missed = {p for p in self.python if (canonical(p[0]), p[1]) not in python}
+        missed |= {p for p in self.of_system if not {(p[0], v) for v in spellings(p[1])} & system}
+        if missed:
+            names = ", ".join(f"{name} {version}" for name, version in sorted(missed)[:10])
+            raise StageErrored(
+                f"{by} left {len(missed)} of {len(self.python | self.of_system)} packages out",
+                got=f"no word of {names}",
+                expected="every installed package looked at",
+            )
 
 
 async def inventory(root: dagger.Directory) -> Installed:
@@ -90,17 +95,7 @@ async def inventory(root: dagger.Directory) -> Installed:
     return read_json(ran.stdout, Installed, subject="the inventory", expected="a list of packages")
 
 
-def upstream(version: str) -> str:
-    """A Debian version without epoch and revision; an Alpine one without its release."""
-    version = re.sub(r"^\d+:", "", version)
-    return version.rpartition("-")[0] or version
-
-
-def _none_missed(missed: Collection[tuple[str, str]], *, of: int, by: str) -> None:
-    if missed:
-        names = ", ".join(f"{name} {version}" for name, version in sorted(missed)[:10])
-        raise StageErrored(
-            f"{by} left {len(missed)} of {of} installed packages out",
-            got=f"no word of {names}",
-            expected="every package looked at",
-        )
+def spellings(version: str) -> set[str]:
+    """A version of a distribution's package without epoch, with and without its revision."""
+    bare = re.sub(r"^\d+:", "", version)
+    return {bare, bare.rpartition("-")[0] or bare}
