@@ -8,9 +8,9 @@ import dagger
 
 from ci.errors import StageSkipped
 from ci.findings.fingerprint import Draft, seal
-from ci.stages.python_environment import SOURCE, base, project_of, run, with_tools
-from ci.stages.tools import RUFF
-from ci.values import Evidence, Finding, Output, Place, Scanner, Severity, Status
+from ci.stages.python_environment import SOURCE, project_of, run
+from ci.stages.ruff import FORMAT, proven, with_ruff
+from ci.values import Evidence, Finding, Output, Place, Severity, Status
 
 __all__ = ["format"]
 
@@ -27,11 +27,13 @@ async def format(source: dagger.Directory) -> Output[None]:  # noqa: A001 - the 
     project = await project_of(source)
     if not project.uses("ruff", "black"):
         raise StageSkipped("no formatter is chosen", hint="add [tool.ruff] to pyproject.toml")
-    container = with_tools(base(project), RUFF).with_directory(SOURCE, source).with_workdir(SOURCE)
-    ran = await run(container, ["ruff", "format", "--check", "--no-cache", "."])
+    container, version = with_ruff(project)
+    scanner = await proven(container, version, FORMAT)
+    container = container.with_directory(SOURCE, source).with_workdir(SOURCE)
+    width = [] if project.uses("ruff") or not project.line_length else [project.line_length]
+    ran = await run(container, [*FORMAT, *(f"--line-length={each}" for each in width), "."])
     paths = _WOULD.findall(ran.stdout + ran.stderr) if ran.code else []
     drafts = [Draft(_finding(path)) for path in paths]
-    name, _, version = RUFF.partition("==")
     count = len(paths)
     return Output(
         evidence=Evidence(
@@ -39,7 +41,7 @@ async def format(source: dagger.Directory) -> Output[None]:  # noqa: A001 - the 
             status=Status.FAILED if ran.code else Status.PASSED,
             summary=f"{count} file{'s' * (count != 1)} not formatted" if ran.code else "formatted",
             findings=seal(drafts),
-            scanners=(Scanner(name=name, version=version, proven=True, proof="exit code"),),
+            scanners=(scanner,),
             log=ran.log if ran.code else "",
         ),
         reports={"format.txt": ran.stdout} if ran.code else {},

@@ -19,7 +19,7 @@ _USER = _DATABASE = "app"
 
 
 async def integration(
-    source: dagger.Directory, services: dict[str, str] | None = None
+    source: dagger.Directory, services: dict[str, str] | None = None, *, limit: int = 900
 ) -> Output[None]:
     """Run the integration tests.
 
@@ -27,6 +27,7 @@ async def integration(
         source: The repository.
         services: Image of PostgreSQL by the variable that tells the tests its URL; if not given,
             ``DATABASE_URL`` is one.
+        limit: Seconds that the suite may take.
 
     Raises:
         StageSkipped: there is no Python, or there are no integration tests.
@@ -42,7 +43,7 @@ async def integration(
         container = container.with_service_binding(alias, postgres(image)).with_env_variable(
             variable, f"postgresql://{_USER}:{_USER}@{alias}:{_PORT}/{_DATABASE}"
         )
-    ran = await pytest(container, ["python", "-m", "pytest"], [_FOLDER])
+    ran = await pytest(container, ["python", "-m", "pytest"], [_FOLDER], limit=limit)
     evidence, reports = await evidence_of("integration", ran)
     return Output(evidence=evidence, reports=reports)
 

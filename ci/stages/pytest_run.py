@@ -7,7 +7,7 @@ from dagger import ReturnType
 
 from ci.errors import StageErrored, StageSkipped
 from ci.findings import junit
-from ci.stages.python_environment import Ran
+from ci.stages.python_environment import Ran, ended_by_signal
 from ci.values import Evidence, Status, Tests
 
 __all__ = ["REPORTS", "evidence_of", "pytest"]
@@ -16,20 +16,49 @@ REPORTS = "/reports"
 _JUNIT = f"{REPORTS}/junit.xml"
 #: https://docs.pytest.org/en/stable/reference/exit-codes.html
 _FAILED, _NO_TESTS = 1, 5
+#: Of timeout(1), when it had to end the command; and when that took SIGKILL.
+_TIMED_OUT = (124, 137)
 _TAIL = 8000
+#: Seconds after SIGTERM.
+_GRACE = 10
 
 
-async def pytest(container: dagger.Container, command: list[str], arguments: list[str]) -> Ran:
+async def pytest(
+    container: dagger.Container, command: list[str], arguments: list[str], *, limit: int
+) -> Ran:
     """Run it, whatever comes out; the container after it has the reports.
+
+    Args:
+        container: What it runs in.
+        command: Up to ``pytest`` itself.
+        arguments: Of pytest, beside those for the reports.
+        limit: Seconds that the whole suite may take. Shortly before, pytest shows where each
+            thread is, so that a suite that hangs tells by which test.
 
     Raises:
         StageSkipped: it found no tests.
-        StageErrored: it could not run them: a usage error, an internal one, a broken conftest.
+        StageErrored: it could not run them (a usage error, an internal one, a broken conftest),
+            did not end within ``limit``, or was killed.
     """
-    args = [*command, "-p", "no:cacheprovider", f"--junitxml={_JUNIT}", *arguments]
+    dump_after = max(limit - _GRACE, limit * 0.8)
+    args = [
+        "timeout", f"--kill-after={_GRACE}", str(limit), *command,
+        "-p", "no:cacheprovider", "-o", f"faulthandler_timeout={dump_after:g}",
+        f"--junitxml={_JUNIT}", *arguments,
+    ]  # fmt: skip
     prepared = container.with_new_file(f"{REPORTS}/.keep", "")
     ended = prepared.with_exec(args, expect=ReturnType.ANY)
-    ran = Ran(ended, await ended.exit_code(), await ended.stdout(), await ended.stderr())
+    try:
+        ran = Ran(ended, await ended.exit_code(), await ended.stdout(), await ended.stderr())
+    except dagger.ExecError as error:
+        raise ended_by_signal("pytest", error) from error
+    if ran.code in _TIMED_OUT:
+        raise StageErrored(
+            "pytest",
+            got=f"no end within {limit} s\n{ran.log.strip()}",
+            expected="a suite that ends",
+            hint="the stacks above show where it hangs",
+        )
     if ran.code == _NO_TESTS:
         raise StageSkipped("pytest found no tests")
     if ran.code not in (0, _FAILED):

@@ -5,20 +5,26 @@ What changes seldom comes first: an edit of the code installs nothing again.
 
 from __future__ import annotations
 
+import anyio
 import dagger
 from dagger import ReturnType, dag
 
 from ci.errors import StageErrored, StageSkipped
-from ci.stages.tools import COVERAGE, MYPY, PYTEST, PYTHON_IMAGE
-from ci.toolchains.python import PythonProject, describe, is_python
+from ci.stages.tools import COVERAGE, LOCK, MYPY, PYTEST, PYTHON_IMAGE, is_locked
+from ci.toolchains.python import Needs, PythonProject, describe, is_python, is_read
 
 __all__ = [
     "SOURCE",
     "Ran",
     "base",
+    "ended_by_signal",
     "environment",
+    "installed",
+    "pip",
     "project_of",
     "run",
+    "wheel",
+    "with_environment",
     "with_tools",
 ]
 
@@ -26,6 +32,10 @@ __all__ = [
 SOURCE = "/src"
 _TOOLS = "/opt/tools"
 _VENV = "/opt/venv"
+#: What build backends need, apart from the project's own environment.
+_BACKEND = "/opt/backend"
+_PINS = "/run/pins.txt"
+_REQUIREMENTS = "/run/requirements"
 _TAIL = 8000
 
 
@@ -49,15 +59,25 @@ async def project_of(source: dagger.Directory) -> PythonProject:
 
     Raises:
         StageSkipped: it is none.
-        ConfigError: its pyproject.toml is no TOML.
+        ConfigError: its pyproject.toml, or a lock file, is not of its format.
     """
     entries = [entry.rstrip("/") for entry in await source.entries()]
     if not is_python(entries):
         raise StageSkipped(
             "no Python here", expected="pyproject.toml, setup.py, requirements*.txt or *.py"
         )
-    text = await source.file("pyproject.toml").contents() if "pyproject.toml" in entries else ""
-    return describe(entries, text)
+    paths = [*entries]
+    if "requirements" in entries:
+        paths += [f"requirements/{name}" for name in await source.entries(path="requirements")]
+    texts: dict[str, str] = {}
+
+    async def read(path: str) -> None:
+        texts[path] = await source.file(path).contents()
+
+    async with anyio.create_task_group() as tasks:
+        for path in filter(is_read, paths):
+            tasks.start_soon(read, path)
+    return describe(entries, texts)
 
 
 def base(project: PythonProject | None = None) -> dagger.Container:
@@ -75,72 +95,83 @@ def base(project: PythonProject | None = None) -> dagger.Container:
 
 
 def with_tools(container: dagger.Container, *requirements: str) -> dagger.Container:
-    """Tools in an environment of their own, apart from the project's; on PATH behind nothing."""
-    return container.with_exec(["python", "-m", "venv", _TOOLS]).with_exec(
-        [f"{_TOOLS}/bin/pip", "install", "--quiet", "--no-compile", *requirements]
-    ).with_env_variable("PATH", f"{_TOOLS}/bin:${{PATH}}", expand=True)  # fmt: skip
+    """Tools in an environment of their own, apart from the project's; first on PATH.
+
+    Those of the versions in ``ci/stages/tools.lock`` are checked against the hashes there.
+    """
+    container = with_environment(container, _TOOLS).with_new_file(_PINS, LOCK)
+    locked = [each for each in requirements if is_locked(each)]
+    others = [each for each in requirements if not is_locked(each)]
+    if locked:
+        arguments = ["--require-hashes", "-c", _PINS, *locked]
+        container = container.with_exec(pip(_TOOLS, *arguments))
+    return container.with_exec(pip(_TOOLS, *others)) if others else container
 
 
 async def environment(project: PythonProject, source: dagger.Directory) -> dagger.Container:
     """The project, its dependencies, those of its tests, and mypy, pytest and coverage.
 
-    It is the same for every stage, so it is made once. A lock file with development tools is
-    taken as it is, and a tool that it pins is the project's choice; else come the pins of the
-    plain lock file and the test requirements of pyproject.toml.
+    It is the same for every stage, so it is made once. A tool that the repository's lock file pins
+    is the project's choice; where its declared requirements exclude our version, theirs decide.
     """
-    pinned = await _pinned(project, source)
-    tools = [tool for tool in (MYPY, PYTEST, COVERAGE) if _name(tool) not in pinned]
-    return _with_project(_with_dependencies(base(project), project, source, tools), project, source)
-
-
-def _with_dependencies(
-    container: dagger.Container,
-    project: PythonProject,
-    source: dagger.Directory,
-    tools: list[str],
-) -> dagger.Container:
-    container = (
-        container.with_exec(["python", "-m", "venv", _VENV])
-        .with_env_variable("VIRTUAL_ENV", _VENV)
-        .with_env_variable("PATH", f"{_VENV}/bin:${{PATH}}", expand=True)
-        .with_workdir(SOURCE)
-    )
-    lock = project.dev_lock or project.lock
-    if lock:
-        mounted = f"/run/{lock}"
-        container = (
-            container.with_mounted_file(mounted, source.file(lock))
-            .with_exec(_pip("-r", mounted))
-            .without_mount(mounted)
-        )
-    wanted = [] if project.dev_lock else [*project.test_dependencies]
-    wanted += tools if lock else [*project.dependencies, *tools]
-    return container.with_exec(_pip(*wanted)) if wanted else container
-
-
-def _with_project(
-    container: dagger.Container, project: PythonProject, source: dagger.Directory
-) -> dagger.Container:
-    """The code at ``SOURCE``, installed in place where it is a package."""
-    container = container.with_directory(SOURCE, source)
+    container = with_environment(base(project), _VENV).with_env_variable("VIRTUAL_ENV", _VENV)
+    container = installed(container, project, project.development, _VENV)
+    if tools := [tool for tool in (MYPY, PYTEST, COVERAGE) if _is_ours(project, tool)]:
+        container = container.with_exec(pip(_VENV, *tools))
+    container = _with_backend(container, project).with_directory(SOURCE, source)
+    container = container.with_workdir(SOURCE)
     if not project.installable:
         return container.with_env_variable("PYTHONPATH", SOURCE)
-    if not project.dynamic:
-        return container.with_exec(_pip("--no-deps", "-e", "."))
-    extras = f"[{','.join(project.test_extras)}]" if project.test_extras else ""
-    return container.with_exec(_pip("-e", f".{extras}"))
+    extras = f"[{','.join(project.test_extras)}]" if project.dynamic and project.test_extras else ""
+    return container.with_exec(
+        _with_or_without_isolation(
+            pip(_VENV, *([] if project.dynamic else ["--no-deps"]), "-e", f".{extras}")
+        )
+    )
 
 
-async def _pinned(project: PythonProject, source: dagger.Directory) -> set[str]:
-    """Names that the development lock file pins."""
-    if not project.dev_lock:
-        return set()
-    text = await source.file(project.dev_lock).contents()
-    return {_name(line) for line in text.splitlines() if "==" in line}
+def installed(
+    container: dagger.Container, project: PythonProject, needs: Needs, environment: str
+) -> dagger.Container:
+    """The container with what is needed in that environment, the code itself left out."""
+    if needs.files:
+        folder = dag.directory()
+        for path, text in project.requirements_files.items():
+            folder = folder.with_new_file(path, text)
+        files = [argument for file in needs.files for argument in ("-r", f"{_REQUIREMENTS}/{file}")]
+        container = (
+            container.with_mounted_directory(_REQUIREMENTS, folder)
+            .with_exec(pip(environment, *files))
+            .without_mount(_REQUIREMENTS)
+        )
+    if not needs.requirements:
+        return container
+    if needs.lock is None:
+        return container.with_exec(pip(environment, *needs.requirements))
+    pins = needs.lock.constraints(hashed=needs.lock.covers(needs.requirements))
+    return (
+        container.with_mounted_file(_PINS, dag.directory().with_new_file("pins", pins).file("pins"))
+        .with_exec(pip(environment, "-c", _PINS, *needs.requirements))
+        .without_mount(_PINS)
+    )
 
 
-def _name(requirement: str) -> str:
-    return requirement.partition("==")[0].partition("[")[0].strip().lower()
+def wheel(project: PythonProject, source: dagger.Directory) -> dagger.Directory:
+    """A folder that holds the wheel of the project and nothing else; the same each time."""
+    container = with_environment(base(project), _TOOLS)
+    return (
+        _with_backend(container, project)
+        .with_env_variable("SOURCE_DATE_EPOCH", "315532800")
+        .with_directory(SOURCE, source)
+        .with_workdir(SOURCE)
+        .with_exec(
+            _with_or_without_isolation(
+                ["pip", f"--python={_TOOLS}/bin/python", "wheel", "--quiet", "--no-deps",
+                 "--wheel-dir=/wheels", "."]
+            )
+        )
+        .directory("/wheels")
+    )  # fmt: skip
 
 
 async def run(
@@ -149,19 +180,68 @@ async def run(
     """Run a tool to its end.
 
     Raises:
-        StageErrored: it ended with another code than those in ``accept``.
+        StageErrored: it ended with another code than those in ``accept``, or by a signal.
     """
+    tool = args[0].rpartition("/")[2]
     ended = container.with_exec(args, expect=ReturnType.ANY)
-    code = await ended.exit_code()
+    try:
+        code = await ended.exit_code()
+    except dagger.ExecError as error:
+        raise ended_by_signal(tool, error) from error
     ran = Ran(ended, code, await ended.stdout(), await ended.stderr())
     if code not in accept:
         raise StageErrored(
-            args[0].rpartition("/")[2],
+            tool,
             got=f"exit code {code}\n{ran.log.strip()}",
             expected=f"one of {', '.join(map(str, accept))}",
         )
     return ran
 
 
-def _pip(*arguments: str) -> list[str]:
-    return ["pip", "install", "--quiet", "--no-compile", *arguments]
+def ended_by_signal(tool: str, error: dagger.ExecError) -> StageErrored:
+    """What to raise for a tool that was killed: 137 is what the kernel does for want of memory."""
+    output = f"{error.stdout}\n{error.stderr}".strip()[-_TAIL:]
+    signal = error.exit_code - 128
+    got = f"signal {signal}" if signal > 0 else f"exit code {error.exit_code}"
+    hint = "the machine may be short of memory" if signal == 9 else ""
+    return StageErrored(
+        tool, got=f"{got}\n{output}".strip(), expected="an end of its own", hint=hint
+    )
+
+
+def _is_ours(project: PythonProject, tool: str) -> bool:
+    """Whether we choose the version of this tool in the project's environment."""
+    name, _, version = tool.partition("==")
+    return not project.pinned(name) and project.allows(name, version)
+
+
+def with_environment(container: dagger.Container, folder: str) -> dagger.Container:
+    """Without a pip of its own: the image's installs into it."""
+    return container.with_exec(["python", "-m", "venv", "--without-pip", folder]).with_env_variable(
+        "PATH", f"{folder}/bin:${{PATH}}", expand=True
+    )
+
+
+def _with_backend(container: dagger.Container, project: PythonProject) -> dagger.Container:
+    """What builds the project, where nothing else sees it, so that no edit fetches it again."""
+    if not project.installable:
+        return container
+    # hatchling asks for it when it makes an editable installation.
+    wanted = (*project.build_requires, "editables")
+    arguments = ["install", "--quiet", "--no-compile", f"--target={_BACKEND}", *wanted]
+    container = container.with_exec(["pip", *arguments])
+    if project.versioned_by_git:
+        container = container.with_env_variable("SETUPTOOLS_SCM_PRETEND_VERSION", "0.0.0")
+    return container
+
+
+def _with_or_without_isolation(args: list[str]) -> list[str]:
+    """With what ``_with_backend`` brought; where the backend wants more, pip fetches it."""
+    script = f'PYTHONPATH={_BACKEND} "$@" --no-build-isolation || exec "$@"'
+    return ["sh", "-c", script, "pip", *args]
+
+
+def pip(environment: str, *arguments: str) -> list[str]:
+    """Command that installs into an environment, by the pip of the image."""
+    python = f"--python={environment}/bin/python"
+    return ["pip", python, "install", "--quiet", "--no-compile", *arguments]

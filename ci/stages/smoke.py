@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagger
 
-from ci.errors import StageSkipped
+from ci.errors import ConfigError, StageSkipped
 from ci.stages.pytest_run import evidence_of, pytest
 from ci.stages.python_environment import environment, project_of
 from ci.values import Output
@@ -12,27 +12,45 @@ from ci.values import Output
 __all__ = ["smoke"]
 
 _FOLDER = "tests/smoke"
+_ALIAS = "service"
 
 
-async def smoke(source: dagger.Directory, url: str, nonce: str = "") -> Output[None]:
-    """Run the smoke tests against ``url``, which they get as SMOKE_BASE_URL.
+async def smoke(
+    source: dagger.Directory,
+    url: str = "",
+    service: dagger.Service | None = None,
+    nonce: str = "",
+    *,
+    limit: int = 300,
+) -> Output[None]:
+    """Run the smoke tests against ``url`` or ``service``; they get its URL as SMOKE_BASE_URL.
 
     Args:
         source: The repository.
         url: Base URL, as ``http://127.0.0.1:8081``.
+        service: What is tested, where no URL is given: started for the tests, and reached by
+            HTTP on the first port that it exposes.
         nonce: Another one runs the tests again, even where nothing else has changed.
+        limit: Seconds that the suite may take.
 
     Raises:
         StageSkipped: there is no Python, or there are no smoke tests.
         StageErrored: pytest could not run them.
+        ConfigError: neither a URL nor a service is given.
     """
+    if not url and service is None:
+        raise ConfigError("smoke", got="neither a URL nor a service", expected="what to test")
     project = await project_of(source)
     if not await source.glob(f"{_FOLDER}/**/test_*.py"):
         raise StageSkipped("no smoke tests here", expected=f"{_FOLDER}/test_*.py")
     container = await environment(project, source)
+    if service is not None and not url:
+        port = await (await service.ports())[0].port()
+        container = container.with_service_binding(_ALIAS, service)
+        url = f"http://{_ALIAS}:{port}"
     container = container.with_env_variable("SMOKE_BASE_URL", url).with_env_variable(
         "SMOKE_NONCE", nonce
     )
-    ran = await pytest(container, ["python", "-m", "pytest"], [_FOLDER])
+    ran = await pytest(container, ["python", "-m", "pytest"], [_FOLDER], limit=limit)
     evidence, reports = await evidence_of("smoke", ran)
     return Output(evidence=evidence, reports=reports)

@@ -1,12 +1,20 @@
-"""Exact versions of the tools and images that stages use: the one place to change them."""
+"""Exact versions of the tools and images that stages use: the one place to change them.
+
+``tools.lock`` holds the hashes of the tools that are installed apart from a project, and of what
+they need: ``uv pip compile --universal --python-version 3.11 --generate-hashes --no-header
+--no-annotate`` of RUFF, BANDIT and ZIZMOR makes it.
+"""
 
 from __future__ import annotations
 
+import re
+from importlib.resources import files
+
 __all__ = [
     "BANDIT",
-    "BUILD",
     "COVERAGE",
     "GITLEAKS_IMAGE",
+    "LOCK",
     "MYPY",
     "POSTGRES_IMAGE",
     "PYTEST",
@@ -15,6 +23,7 @@ __all__ = [
     "TRIVY_DATABASES",
     "TRIVY_IMAGE",
     "ZIZMOR",
+    "is_locked",
 ]
 
 #: With ``{version}`` of Python, such as 3.11.
@@ -31,5 +40,11 @@ ZIZMOR = "zizmor==1.32.0"
 MYPY = "mypy==2.4.1"
 COVERAGE = "coverage==7.17.3"
 PYTEST = "pytest==9.2.0"
-#: Builds wheels by their own backends.
-BUILD = ("build==1.6.1",)
+
+LOCK = (files("ci.stages") / "tools.lock").read_text()
+
+
+def is_locked(requirement: str) -> bool:
+    """The lock has this very version, and so its hashes."""
+    name, _, version = re.sub(r"\[.*?\]", "", requirement).partition("==")
+    return f"{name}=={version} " in LOCK

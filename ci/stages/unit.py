@@ -16,8 +16,12 @@ __all__ = ["unit"]
 _ELSEWHERE = ("integration", "smoke", "e2e")
 
 
-async def unit(source: dagger.Directory) -> Output[None]:
+async def unit(source: dagger.Directory, *, limit: int = 900) -> Output[None]:
     """Run tests/unit, or all tests but those of other stages, and measure coverage.
+
+    Args:
+        source: The repository.
+        limit: Seconds that the suite may take.
 
     Raises:
         StageSkipped: there is no Python, or there are no tests.
@@ -28,11 +32,14 @@ async def unit(source: dagger.Directory) -> Output[None]:
     container = await environment(project, source)
     branch = [] if project.uses("coverage") else ["--branch", "--omit=*/tests/*,*/test_*.py"]
     measured = container.with_env_variable("COVERAGE_FILE", f"{REPORTS}/.coverage")
+    # One of two that measure sees nothing.
+    own = ["--no-cov"] if project.measures_coverage else []
     ignored = [f"--ignore={folder or '.'}/{name}" for name in _ELSEWHERE]
     ran = await pytest(
         measured,
         ["python", "-m", "coverage", "run", *branch, "-m", "pytest"],
-        [*([folder] if folder else []), *ignored],
+        [*([folder] if folder else []), *ignored, *own],
+        limit=limit,
     )
     found, reports = await evidence_of("unit", ran)
     told = await run(
