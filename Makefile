@@ -3,7 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := -m pip --disable-pip-version-check --quiet
+
+# The SDK of dagger.json's engineVersion, with the dependencies and nothing else: what a Dagger engine
+# of that version loads the module with. Tests run stages and module in it.
+OLD_SDK := 0.20.3
+OLD_VENV := .venv-dagger-$(OLD_SDK)
+OLD_STAMP := $(OLD_VENV)/.installed
 
 .PHONY: install system demo test check bench clean lock
 
@@ -15,9 +21,18 @@ $(STAMP): requirements.lock pyproject.toml
 	  echo "hint: make PYTHON=python3.12" >&2; exit 64; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
 	  echo "hint: apt-get install python3-venv" >&2; exit 2; }
-	$(PIP) install --require-hashes --no-deps -r requirements.lock
-	$(PIP) install --no-deps --no-build-isolation -e .
+	$(BIN)/python $(PIP) install --require-hashes --no-deps -r requirements.lock
+	$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
+
+# Towpath itself is built by the first environment: here is nothing to build with.
+$(OLD_STAMP): requirements-dagger-$(OLD_SDK).lock $(STAMP)
+	@test -x $(OLD_VENV)/bin/pip || $(PYTHON) -m venv $(OLD_VENV)
+	$(OLD_VENV)/bin/python $(PIP) install --require-hashes --no-deps -r $<
+	rm -rf $(OLD_VENV)/wheel
+	$(BIN)/python -c 'from hatchling.build import build_editable as b; b("$(OLD_VENV)/wheel")'
+	$(OLD_VENV)/bin/python $(PIP) install --no-deps --force-reinstall $(OLD_VENV)/wheel/*.whl
+	@touch $(OLD_STAMP)
 
 # What no wheel carries: mmdebstrap builds the images' stand-ins where no registry answers.
 system:
@@ -26,7 +41,7 @@ system:
 demo: system install
 	$(BIN)/python examples/demo.py
 
-test: system install
+test: system install $(OLD_STAMP)
 	$(BIN)/python -m pytest
 
 check: install
@@ -42,6 +57,11 @@ clean:
 	rm -rf $(VENV) .venv-* .towpath .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # For developers: needs uv.
+COMPILE := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+  --no-header --no-annotate --no-emit-index-url --quiet
 lock:
-	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --generate-hashes \
-	  --no-header --no-annotate --no-emit-index-url --quiet -o requirements.lock
+	$(COMPILE) --all-extras -o requirements.lock
+	grep == requirements.lock | grep -v ^dagger-io== | tr -d '\\' > $(VENV)/constraints.txt
+	echo dagger-io==$(OLD_SDK) > $(VENV)/overrides.txt
+	$(COMPILE) -c $(VENV)/constraints.txt --override $(VENV)/overrides.txt \
+	  -o requirements-dagger-$(OLD_SDK).lock
