@@ -148,7 +148,9 @@ def _arguments(word: str, function: Any, options: Sequence[str]) -> dict[str, An
         if name not in known:
             raise ConfigError(
                 f"{option}: no option of {word}",
-                expected="one of " + ", ".join(f"--{each.replace('_', '-')}" for each in known),
+                expected="one of " + ", ".join(f"--{each.replace('_', '-')}" for each in known)
+                if known
+                else "none",
             )
         kind = _plain(hints.get(name, str))
         if not value and rest and kind is not bool:

@@ -91,7 +91,9 @@ def bind(
 
 
 def _argument(flag: Flag, value: Any, workspace: HostWorkspace) -> Any:  # noqa: ANN401
-    if value is None or not isinstance(value, str):
+    if isinstance(value, list):  # `--only=lint,types` and `--only=lint --only=types`
+        return [part for item in value for part in item.split(",")]
+    if not isinstance(value, str):
         return value
     if flag.kind is dagger.Directory:
         return workspace.directory(value)
