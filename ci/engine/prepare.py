@@ -38,6 +38,10 @@ __all__ = ["DEFAULT_PATH", "Inputs", "Prepared", "Written", "prepare"]
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _APT_ONE_UID = b'APT::Sandbox::User "root";\n'
+#: What root of the host could read secrets from. Source: Docker's masked paths.
+_MASKED = tuple(
+    path for path in ("/proc/kcore", "/proc/keys", "/proc/timer_list") if os.path.exists(path)
+)
 _MEMORY = ("/dev/shm", "/run/shm")  # noqa: S108 - a folder of our own is made in it
 
 
@@ -126,6 +130,8 @@ class Prepared:
             make_workdir=make_workdir,
             user=self.account.identity,
             all_capabilities=exec_.insecure_root_capabilities,
+            guarded=os.geteuid() == 0 and not exec_.insecure_root_capabilities,
+            masked=_MASKED,
             joined=self._inputs.attachment.namespaces is not None
             and self._inputs.attachment.namespaces.user is not None,
         )

@@ -29,6 +29,8 @@ DOCKER_CAPABILITIES = (
     "CAP_KILL", "CAP_AUDIT_WRITE",
 )  # fmt: skip
 
+#: Where root of the host could change the kernel: read-only, as in Docker.
+_KERNEL = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
 #: What one layer adds to its path in the mount options: bwrap's prefix and a colon.
 _LAYER_COST = len("/oldroot:")
 
@@ -100,6 +102,10 @@ class Plan:
     make_workdir: bool = False
     user: Identity = field(default_factory=Identity)
     all_capabilities: bool = False
+    #: Keep it from the kernel's own settings: where its root is the host's, nothing else does.
+    guarded: bool = True
+    #: Files of /proc that show nothing, where it is guarded. They must be there.
+    masked: tuple[str, ...] = ()
     #: It joins namespaces of the session first, and so is root in a user namespace already.
     joined: bool = False
 
@@ -131,6 +137,11 @@ def arguments(plan: Plan, fds: Descriptors) -> tuple[list[str], list[str]]:
     hidden += _mount(plan.root)
     hidden += ["--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108
     hidden += ["--mqueue", "/dev/mqueue", "--proc", "/proc", "--ro-bind", "/sys", "/sys"]
+    if plan.guarded:
+        for path in _KERNEL:
+            hidden += ["--ro-bind-try", path, path]
+        for path in plan.masked:
+            hidden += ["--ro-bind", "/dev/null", path]
     for mount in plan.mounts:
         hidden += _mount(mount)
     if plan.make_workdir:

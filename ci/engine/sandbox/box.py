@@ -140,7 +140,7 @@ class Sandbox:
             for folder in (lower, upper, work):
                 Path(folder).mkdir()
             root = Overlay(target="/", lower=(lower,), upper=upper, work=work)
-            plan = Plan(mode=mode, root=root, args=(_PROBE,))
+            plan = Plan(mode=mode, root=root, args=(_PROBE,), guarded=False)
             output: list[bytes] = []
             done = threading.Event()
             ended: list[Ended] = []
@@ -152,6 +152,8 @@ class Sandbox:
             self.start(plan, on_output=lambda _, chunk: output.append(chunk), on_end=on_end)
             done.wait()
             remove_tree(work)
+        if ended[0].error is not None:
+            return False, str(ended[0].error)
         said = b"".join(output).decode(errors="replace").strip()
         return ended[0].exit_code == _NOT_FOUND, said
 
