@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -13,7 +14,7 @@ from anyio.abc import ByteStream, Listener, SocketAttribute, SocketStream
 from ci.engine.network import Network
 from ci.errors import CiError
 
-__all__ = ["forwarding"]
+__all__ = ["forwarding", "reaching_out"]
 
 _log = structlog.get_logger()
 
@@ -29,17 +30,57 @@ async def forwarding(
     Raises:
         CiError: a frontend is taken.
     """
-    taken: list[tuple[int, int]] = []
     async with AsyncExitStack() as stack:
+        listeners = [
+            (backend, await stack.enter_async_context(await _listen(frontend)))
+            for backend, frontend in ports
+        ]
+        # Entered last, so that it has ended when the listeners are closed.
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
-        for backend, frontend in ports:
-            listener = await stack.enter_async_context(await _listen(frontend))
+        taken: list[tuple[int, int]] = []
+        for backend, listener in listeners:
             port = listener.extra(SocketAttribute.local_port)  # noqa: S610
             taken.append((backend, port))
             _log.info("port.forwarded", frontend=port, backend=backend)
             tasks.start_soon(listener.serve, partial(_join, network, backend))
         yield taken
+
+
+@asynccontextmanager
+async def reaching_out(
+    network: Network, host: str, ports: Sequence[tuple[int, int]]
+) -> AsyncIterator[None]:
+    """While the context lasts, ports of the network lead to ports of ``host``.
+
+    ``ports`` are (port at the host, port in the network).
+
+    Raises:
+        OSError: a port of the network is taken.
+    """
+
+    async def handle(raw: socket.socket, backend: int) -> None:
+        client = await SocketStream.from_socket(raw)
+        async with client:
+            with suppress(OSError):
+                await _pipe(client, await anyio.connect_tcp(host, backend))
+
+    async def accept(listener: socket.socket, backend: int) -> None:
+        with listener:
+            while True:
+                await anyio.wait_readable(listener)
+                with suppress(BlockingIOError, ConnectionError):
+                    raw, _ = listener.accept()
+                    raw.settimeout(0)
+                    tasks.start_soon(handle, raw, backend)
+
+    async with anyio.create_task_group() as tasks:
+        for backend, port in ports:
+            listener = await network.listener(port)
+            listener.settimeout(0)
+            tasks.start_soon(accept, listener, backend)
+        yield
+        tasks.cancel_scope.cancel()
 
 
 async def _listen(port: int) -> Listener[SocketStream]:
@@ -66,10 +107,15 @@ async def _join(network: Network, backend: int, client: SocketStream) -> None:
             server = await network.connect(backend)
         except OSError:
             return
-        async with server, anyio.create_task_group() as tasks:
-            tasks.start_soon(_pump, client, server)
-            await _pump(server, client)
-            tasks.cancel_scope.cancel()
+        await _pipe(client, server)
+
+
+async def _pipe(client: ByteStream, server: SocketStream) -> None:
+    """Copy both ways until the server has ended."""
+    async with server, anyio.create_task_group() as tasks:
+        tasks.start_soon(_pump, client, server)
+        await _pump(server, client)
+        tasks.cancel_scope.cancel()
 
 
 async def _pump(source: ByteStream, sink: ByteStream) -> None:

@@ -20,6 +20,7 @@ _NAMES = {
     "Healthcheck": "HealthcheckConfig",
     "SecretRef": "Secret",
     "ServiceState": "Service",
+    "TunnelState": "Service",
 }
 
 

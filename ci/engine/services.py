@@ -14,11 +14,20 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from ci.clock import Clock, SystemClock
 from ci.engine.execution import Attachment, Running
+from ci.engine.forward import reaching_out
 from ci.engine.network import HostNetwork, Network, NetworkUnavailable, private_network
 from ci.engine.vertex import Exec, ServiceSpec
 from ci.errors import CiError
 
-__all__ = ["HEALTHY_SECONDS", "ServiceFailed", "Services", "Starter", "hostname", "label"]
+__all__ = [
+    "HEALTHY_SECONDS",
+    "HostServiceSpec",
+    "ServiceFailed",
+    "Services",
+    "Starter",
+    "hostname",
+    "label",
+]
 
 _log = structlog.get_logger()
 
@@ -38,6 +47,15 @@ class Starter(Protocol):
     async def start(self, exec: Exec, *, attachment: Attachment) -> Running:  # noqa: A002
         """Start the exec; its writes are kept nowhere."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HostServiceSpec(ServiceSpec):
+    """A service that runs nothing: connections go on to ports that the host reaches."""
+
+    host: str = "localhost"
+    #: (port at ``host``, port in the session's network)
+    forwards: tuple[tuple[int, int], ...] = ()
 
 
 class ServiceFailed(CiError):
@@ -245,6 +263,9 @@ class Services:
     async def _live(self, service: _Service) -> None:
         """Start it with all that it binds itself, see it healthy, and wait for its end."""
         spec = service.spec
+        if isinstance(spec, HostServiceSpec):
+            await self._pass_on(service, spec)
+            return
         async with self.attach(spec.exec.services) as reached:
             network = await self.network()
             attachment = replace(
@@ -260,6 +281,24 @@ class Services:
             service.settled.set()
             code = await service.running.wait()
             _log.info("service.ended", service=label(spec), exit_code=code)
+
+    async def _pass_on(self, service: _Service, spec: HostServiceSpec) -> None:
+        """Let a port of the host be reached from the session's network."""
+        network = await self.network()
+        if network.is_private:
+            await self._refuse_taken_ports(spec, network)
+            async with reaching_out(network, spec.host, spec.forwards):
+                service.settled.set()
+                await anyio.sleep_forever()
+        if any(backend != frontend for backend, frontend in spec.forwards):
+            raise CiError(
+                f"service {label(spec)}",
+                got="another port than the host's",
+                expected="a private network, which this machine does not allow",
+                hint="give the service the port that the host has",
+            )
+        service.settled.set()
+        await anyio.sleep_forever()
 
     async def _refuse_taken_ports(self, spec: ServiceSpec, network: Network) -> None:
         """A port that answers already would be taken for this service.
@@ -368,8 +407,7 @@ async def _first_ended(bound: list[tuple[str, _Service]]) -> CiError:
     first: list[tuple[str, _Service]] = []
 
     async def watch(alias: str, service: _Service) -> None:
-        assert service.running is not None  # noqa: S101 - it settled without failure
-        await service.running.wait()
+        await service.ended.wait()
         first.append((alias, service))
         tasks.cancel_scope.cancel()
 

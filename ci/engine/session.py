@@ -25,6 +25,7 @@ from ci.engine.server import Server
 from ci.engine.services import HEALTHY_SECONDS, Services
 from ci.engine.solver import Solver
 from ci.engine.store import Store, default_root
+from ci.engine.tunnels import Tunnels
 from ci.events import EngineEvent
 
 __all__ = ["API_VERSION", "Session"]
@@ -138,6 +139,7 @@ class Session:
             )
         )
         solver.services = self._services = services
+        tunnels = await stack.enter_async_context(Tunnels(services))
         images = Images(store)
         stack.push_async_callback(images.close)
         self._images = Pulls(images, secrets, store)
@@ -145,6 +147,7 @@ class Session:
             solver=solver,
             secrets=secrets,
             services=services,
+            tunnels=tunnels,
             images=self._images,
             platform=str(Platform.of_host()),
             workdir=self._workdir,

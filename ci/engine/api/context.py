@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ci.engine.secrets import Secrets
     from ci.engine.services import Services
     from ci.engine.solver import Solver
+    from ci.engine.tunnels import Tunnels
 
 __all__ = ["Context", "owner"]
 
@@ -28,6 +29,7 @@ class Context:
     solver: Solver
     secrets: Secrets
     services: Services
+    tunnels: Tunnels
     images: Pulls
     platform: str
     #: Relative host paths start here.

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ci.engine.api.context import Context
-from ci.engine.api.values import HostState, Socket
-from ci.engine.vertex import DirectoryRef, FileRef, HostDirectory, HostFile, Patterns, SecretRef
+from ci.engine.api.values import HostState, ServiceState, Socket, TunnelState
+from ci.engine.container import ExposedPort
+from ci.engine.refusal import Refusal, Unsupported
+from ci.engine.services import HostServiceSpec
+from ci.engine.vertex import (
+    DirectoryRef,
+    Exec,
+    FileRef,
+    HostDirectory,
+    HostFile,
+    Patterns,
+    Scratch,
+    SecretRef,
+)
 
-__all__ = ["directory", "file", "find_up", "set_secret_file", "unix_socket"]
+__all__ = [
+    "directory",
+    "file",
+    "find_up",
+    "service",
+    "set_secret_file",
+    "tunnel",
+    "unix_socket",
+]
 
 
 def directory(
@@ -56,6 +77,63 @@ def find_up(
 def set_secret_file(_: HostState, ctx: Context, *, name: str, path: str) -> SecretRef:  # noqa: ARG001
     """A secret that is read from a file of the host."""
     return ctx.secrets.from_uri(f"file://{absolute(ctx, path)}")
+
+
+def tunnel(
+    _: HostState,
+    ctx: Context,
+    *,
+    service: str,
+    native: bool,
+    ports: Sequence[Mapping[str, Any]],
+) -> TunnelState:
+    """A service that serves another one on the host: at its own ports where it is native."""
+    target = ctx.get(service, ServiceState)
+    forwards = forwards_of(ports, default=0)
+    if native or not forwards:
+        own = [port.port for port in target.ports if port.protocol == "TCP"]
+        forwards += tuple((port, port if native else 0) for port in own)
+    if not forwards:
+        raise Refusal("no ports exposed")
+    return TunnelState(target=target, forwards=forwards)
+
+
+def service(
+    _: HostState, _ctx: Context, *, host: str, ports: Sequence[Mapping[str, Any]]
+) -> ServiceState:
+    """A service that passes connections on to a port that the host reaches."""
+    forwards = forwards_of(ports)
+    if not forwards:
+        raise Refusal("Host.service", got="no ports", expected="one at least")
+    spec = HostServiceSpec(
+        exec=Exec(root=Scratch(), args=("host", host)),
+        ports=tuple((frontend, "TCP", True) for _, frontend in forwards),
+        host=host,
+        forwards=forwards,
+    )
+    exposed = tuple(ExposedPort(port=frontend) for _, frontend in forwards)
+    return ServiceState(spec=spec, ports=exposed)
+
+
+def forwards_of(
+    ports: Sequence[Mapping[str, Any]], *, default: int | None = None
+) -> tuple[tuple[int, int], ...]:
+    """(backend, frontend) of each; a frontend that is not given is ``default``, or the backend.
+
+    Raises:
+        Refusal: one is not TCP, or no port number.
+    """
+    pairs = []
+    for port in ports:
+        backend, frontend = port["backend"], port.get("frontend")
+        if (port.get("protocol") or "TCP") != "TCP":
+            raise Unsupported("PortForward(protocol: UDP)")
+        if not (0 < backend < 65536 and 0 <= (frontend or 0) < 65536):
+            raise Refusal("port", got=f"{frontend}:{backend}", expected="1 to 65535")
+        pairs.append(
+            (backend, (backend if default is None else default) if frontend is None else frontend)
+        )
+    return tuple(pairs)
 
 
 def unix_socket(_: HostState, ctx: Context, *, path: str) -> Socket:

@@ -8,73 +8,91 @@ from dataclasses import replace
 from typing import Any
 
 from ci.engine.api.context import Context
-from ci.engine.api.values import ServiceState
+from ci.engine.api.host import forwards_of
+from ci.engine.api.values import ServiceState, TunnelState
 from ci.engine.container import ExposedPort
 from ci.engine.forward import forwarding
-from ci.engine.refusal import Refusal
+from ci.engine.refusal import Refusal, Unsupported
 from ci.engine.services import hostname as hostname_of
 
 __all__ = ["endpoint", "hostname", "ports", "start", "stop", "sync", "up", "with_hostname"]
 
+AnyService = ServiceState | TunnelState
+
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
-def hostname(service: ServiceState, _: Context) -> str:
-    """The name that containers which bind the service reach it by."""
-    return hostname_of(service.spec)
+def hostname(service: AnyService, _: Context) -> str:
+    """The name that containers which bind the service reach it by; the host's for a tunnel."""
+    return "localhost" if isinstance(service, TunnelState) else hostname_of(service.spec)
 
 
-def with_hostname(service: ServiceState, _: Context, *, hostname: str) -> ServiceState:
+def with_hostname(service: AnyService, _: Context, *, hostname: str) -> ServiceState:
     """The name set."""
     if not _HOSTNAME.fullmatch(hostname):
         raise Refusal("service hostname", got=repr(hostname), expected="a host name")
+    if isinstance(service, TunnelState):
+        raise Unsupported("Service.withHostname", "of a tunnel")
     return replace(service, spec=replace(service.spec, hostname=hostname))
 
 
-def ports(service: ServiceState, _: Context) -> tuple[ExposedPort, ...]:
-    """Its ports."""
+def ports(service: AnyService, ctx: Context) -> tuple[ExposedPort, ...]:
+    """Its ports; those of a tunnel are known once it was started."""
+    if isinstance(service, TunnelState):
+        taken = ctx.tunnels.taken(service.digest)
+        return tuple(ExposedPort(port=frontend) for _, frontend in taken)
     return service.ports
 
 
-def endpoint(service: ServiceState, _: Context, *, scheme: str, port: int | None = None) -> str:
+def endpoint(service: AnyService, ctx: Context, *, scheme: str, port: int | None = None) -> str:
     """``host:port``, of the first port unless one is given; with a scheme, a URL."""
     if port is None:
-        if not service.ports:
+        listed = ports(service, ctx)
+        if not listed:
             raise Refusal("no ports exposed")
-        port = service.ports[0].port
-    address = f"{hostname_of(service.spec)}:{port}"
+        port = listed[0].port
+    address = f"{hostname(service, ctx)}:{port}"
     return f"{scheme}://{address}" if scheme else address
 
 
-async def start(service: ServiceState, ctx: Context) -> str:
+async def start(service: AnyService, ctx: Context) -> str:
     """Its ID, once it is healthy."""
-    await ctx.services.start(service.spec)
+    if isinstance(service, TunnelState):
+        await ctx.tunnels.open(service.digest, service.target.spec, service.forwards)
+    else:
+        await ctx.services.start(service.spec)
     return ctx.objects.id(service)
 
 
-async def stop(service: ServiceState, ctx: Context, *, kill: bool) -> str:
+async def stop(service: AnyService, ctx: Context, *, kill: bool) -> str:
     """Its ID, once it has ended."""
-    await ctx.services.stop(service.spec, kill=kill)
+    if isinstance(service, TunnelState):
+        await ctx.tunnels.close(service.digest)
+    else:
+        await ctx.services.stop(service.spec, kill=kill)
     return ctx.objects.id(service)
 
 
-async def sync(service: ServiceState, ctx: Context) -> str:
+async def sync(service: AnyService, ctx: Context) -> str:
     """Its ID, once what it runs from has been evaluated."""
-    await ctx.solver.snapshot(service.spec.exec.root)
+    if isinstance(service, ServiceState):
+        await ctx.solver.snapshot(service.spec.exec.root)
     return ctx.objects.id(service)
 
 
 async def up(
-    service: ServiceState,
+    service: AnyService,
     ctx: Context,
     *,
     ports: Sequence[Mapping[str, Any]],
     random: bool,
 ) -> None:
     """Serve it on the host's loopback until it ends or the request is cancelled."""
-    wanted = [(int(p["backend"]), int(p.get("frontend") or p["backend"])) for p in ports]
+    if isinstance(service, TunnelState):
+        raise Unsupported("Service.up", "of a tunnel: start it")
+    wanted = forwards_of(ports)
     if not wanted:
-        wanted = [(port.port, port.port) for port in service.ports if port.protocol == "TCP"]
+        wanted = tuple((p.port, p.port) for p in service.ports if p.protocol == "TCP")
     if not wanted:
         raise Refusal("no ports exposed")
     await ctx.services.start(service.spec)

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from ci.engine.container import ExposedPort
 from ci.engine.vertex import DirectoryRef, ServiceSpec, Sharing, Vertex
 
-__all__ = ["CacheVolume", "EnvVariable", "HostState", "Label", "ServiceState", "Socket", "Stat"]
+__all__ = [
+    "CacheVolume",
+    "EnvVariable",
+    "HostState",
+    "Label",
+    "ServiceState",
+    "Socket",
+    "Stat",
+    "TunnelState",
+]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,3 +74,12 @@ class ServiceState(Vertex):
 
     spec: ServiceSpec
     ports: tuple[ExposedPort, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TunnelState(Vertex):
+    """A service that serves another one on the host's loopback."""
+
+    target: ServiceState
+    #: (backend, frontend); a frontend of 0 is any free port.
+    forwards: tuple[tuple[int, int], ...]

@@ -152,6 +152,32 @@ async def test_up_serves_at_a_port_of_this_machine_until_it_is_cancelled(dag, ba
     assert answer == f"{unique}\n".encode()
 
 
+async def test_a_tunnel_serves_a_service_on_this_machine_until_it_is_stopped(dag, base, unique):
+    tunnel = dag.host().tunnel(serving(base, 7008, unique).as_service())
+    tunnel = await tunnel.start()
+    endpoint = await tunnel.endpoint()
+    assert endpoint.startswith("localhost:")
+    port = int(endpoint.partition(":")[2])
+    assert await ask(port) == f"{unique}\n".encode()
+    await tunnel.stop()
+    assert await ask(port) == b""
+
+
+async def test_a_service_of_this_machine_is_reached_from_containers(dag, base, unique):
+    async def answer(stream) -> None:
+        async with stream:
+            await stream.send(f"of the host {unique}\n".encode())
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0)
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, answer)
+        backend = listener.extra(anyio.abc.SocketAttribute.local_port)
+        service = dag.host().service([dagger.PortForward(backend=backend, frontend=7009)])
+        bound = base.with_service_binding("outside", service)
+        assert await asking(bound, "outside", 7009).stdout() == f"of the host {unique}\n"
+        tasks.cancel_scope.cancel()
+
+
 async def test_a_bound_exec_reaches_the_outside_by_a_proxy_and_its_service_without(
     dag, base, unique, monkeypatch
 ):
