@@ -116,9 +116,8 @@ def without_local(text: str) -> str:
 def _packages(data: Mapping[str, Any]) -> Iterator[Pin]:
     """Packages of uv.lock, poetry.lock and pdm.lock (``package``) or pylock.toml (``packages``)."""
     for package in [*data.get("package", ()), *data.get("packages", ())]:
-        source = package.get("source", {})
-        if not package.get("version") or {"virtual", "editable", "directory"} & {*source}:
-            continue  # the project itself
+        if not package.get("version") or not _from_index(package):
+            continue
         files = [*package.get("files", ()), *package.get("wheels", ())]
         files += [package["sdist"]] if package.get("sdist") else []
         yield Pin(
@@ -127,6 +126,14 @@ def _packages(data: Mapping[str, Any]) -> Iterator[Pin]:
             marker=_marker(package),
             hashes=tuple(sorted({h for each in files for h in _hashes(each)})),
         )
+
+
+def _from_index(package: Mapping[str, Any]) -> bool:
+    """It is from a package index: not the project itself, a folder, a repository, a URL."""
+    source = package.get("source", {})
+    if {"directory", "vcs", "archive"} & {*package}:
+        return False
+    return not source or "registry" in source or source.get("type") == "legacy"
 
 
 def _marker(package: Mapping[str, Any]) -> str:

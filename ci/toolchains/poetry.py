@@ -29,11 +29,21 @@ def _requirements(name: str, said: Any) -> Iterator[str]:  # noqa: ANN401 - any 
         if details.get("optional") or "path" in details:
             continue
         extras = f"[{','.join(details['extras'])}]" if details.get("extras") else ""
-        marker = f" ; {details['markers']}" if details.get("markers") else ""
+        marker = f" ; {found}" if (found := _marker(details)) else ""
         if "url" in details or "git" in details:
             yield f"{name}{extras} @ {_location(details)}{marker}"
         else:
             yield f"{name}{extras}{specifier(str(details.get('version', '*')))}{marker}"
+
+
+def _marker(details: Mapping[str, Any]) -> str:
+    """Its ``markers``, and the interpreters that its ``python`` allows."""
+    parts = [f"({details['markers']})"] if details.get("markers") else []
+    for part in filter(None, specifier(str(details.get("python", ""))).split(",")):
+        operator, version = re.findall(r"^([<>=!~]+)\s*(.*)$", part)[0]
+        variable = "python_full_version" if version.count(".") > 1 else "python_version"
+        parts.append(f"{variable} {operator} '{version}'")
+    return " and ".join(parts)
 
 
 def _location(details: Mapping[str, Any]) -> str:
