@@ -106,7 +106,7 @@ def service(
     if not forwards:
         raise Refusal("Host.service", got="no ports", expected="one at least")
     spec = HostServiceSpec(
-        exec=Exec(root=Scratch(), args=("host", host)),
+        exec=Exec(root=Scratch(), args=("host", host, *(f"{b}:{f}" for b, f in forwards))),
         ports=tuple((frontend, "TCP", True) for _, frontend in forwards),
         host=host,
         forwards=forwards,

@@ -173,7 +173,7 @@ async def test_a_service_of_this_machine_is_reached_from_containers(dag, base, u
         tasks.start_soon(listener.serve, answer)
         backend = listener.extra(anyio.abc.SocketAttribute.local_port)
         service = dag.host().service([dagger.PortForward(backend=backend, frontend=7009)])
-        bound = base.with_service_binding("outside", service)
+        bound = base.with_env_variable("U", unique).with_service_binding("outside", service)
         assert await asking(bound, "outside", 7009).stdout() == f"of the host {unique}\n"
         tasks.cancel_scope.cancel()
 
