@@ -128,11 +128,11 @@ class LayerBuilder:
         self, entry: Entry, host: str, *, owner: tuple[int, int] | None, mode: int | None
     ) -> None:
         kind = entry.kind
-        wanted = owner_of(entry) if owner is None else owner
+        same_owner = owner is None or owner == owner_of(entry)
         same_mode = mode is None or stat.S_IMODE(entry.status.st_mode) == mode
-        if wanted == owner_of(entry) and (same_mode or kind != "file") and _link(entry.host, host):
+        if same_owner and (same_mode or kind != "file") and _link(entry.host, host):
             return
-        self._copy(entry, host, wanted, mode)
+        self._copy(entry, host, owner_of(entry) if owner is None else owner, mode)
 
     def _copy(self, entry: Entry, host: str, owner: tuple[int, int], mode: int | None) -> None:
         kind = entry.kind
@@ -174,7 +174,7 @@ class LayerBuilder:
                 self._set_metadata(host, entry, owner, mode)
                 times.append((host, entry.status))
             else:
-                if os.path.lexists(host):
+                if not is_new and os.path.lexists(host):
                     remove_tree(host)
                 self._put(entry, host, owner=owner, mode=mode)
         for host, status in reversed(times):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import time
 from collections.abc import Mapping
@@ -29,6 +30,9 @@ __all__ = ["HostPathError", "Import", "import_directory", "import_file"]
 
 #: A file changed this recently may change again without a new time stamp.
 _SETTLED_NS = 50_000_000
+
+#: Up to this many bytes a file is read and written by us, beyond it the kernel copies.
+_SMALL = 1 << 18
 
 #: Inode, size, mtime, ctime, permissions: what changes when a file does.
 _Stamp = list[int]
@@ -201,7 +205,7 @@ class _Importer:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             copy = os.open(target, flags, stat.S_IMODE(before.st_mode))
             try:
-                _copy_content(source, copy, before.st_size)
+                digest = _copy_content(source, copy, before.st_size)
                 os.fchmod(copy, stat.S_IMODE(before.st_mode))
             finally:
                 os.close(copy)
@@ -211,7 +215,7 @@ class _Importer:
             os.close(source)
         settled = entry.status.st_ctime_ns < time.time_ns() - _SETTLED_NS
         stamp = _stamp(entry.status) if unchanged and settled else []
-        self._new[path] = [stamp, file_digest(target)]
+        self._new[path] = [stamp, digest or file_digest(target)]
 
     def _digest(self, target: str) -> str:
         tree = MergedTree([target])
@@ -230,17 +234,21 @@ class _Importer:
         os.rmdir(temporary.parent)
 
 
-def _copy_content(source: int, target: int, size: int) -> None:
-    """Share or copy the content inside the kernel where that works."""
-    if size:
-        try:
-            while os.copy_file_range(source, target, 1 << 30):
-                pass
-        except OSError:
-            os.lseek(source, 0, os.SEEK_SET)
-            os.lseek(target, 0, os.SEEK_SET)
-            os.ftruncate(target, 0)
-        else:
-            return
-    while chunk := os.read(source, 1 << 20):
-        os.write(target, chunk)
+def _copy_content(source: int, target: int, size: int) -> str:
+    """Copy the content; its digest, where it passed through our hands."""
+    if size <= _SMALL:
+        content = os.read(source, _SMALL + 1)
+        if len(content) <= _SMALL and not os.read(source, 1):
+            os.write(target, content)
+            return blake3(content).hexdigest()
+        os.lseek(source, 0, os.SEEK_SET)
+    try:
+        while os.copy_file_range(source, target, 1 << 30):
+            pass
+    except OSError:  # not between these file systems
+        os.lseek(source, 0, os.SEEK_SET)
+        os.ftruncate(target, 0)
+        os.lseek(target, 0, os.SEEK_SET)
+        with open(source, "rb", closefd=False) as reader, open(target, "wb", closefd=False) as out:
+            shutil.copyfileobj(reader, out, 1 << 20)
+    return ""
