@@ -2,6 +2,8 @@
 
 import pytest
 
+from ci.deploy.targets.local.folder import Folder, KeptRelease
+from ci.deploy.targets.local.site import Site
 from ci.errors import StageFailed
 from ci.values import Outcome
 from tests.delivery.running import version_at
@@ -61,3 +63,30 @@ async def test_rollback_restores_the_last_good_release(delivery, spec, archives)
     assert await version_at(first.url) == "1.1.0"
     second = await delivery.rollback("shop", "development")
     assert await version_at(second.url) == "1.0.0"
+
+
+async def test_weights_share_requests_exactly_and_change_without_a_reload(delivery, spec, archives):
+    """What a canary will need: 5 percent are one request in twenty."""
+    await delivery.deploy(spec, *archives("1.0.0"))
+    folder = Folder(delivery.state / "environments" / spec.project / spec.name)
+    site = Site(
+        folder,
+        spec,
+        state=delivery.state,
+        runtime=delivery.runtime,
+        clock=delivery.clock,
+        smoke=None,
+    )
+    (old,) = folder.all_instances()
+    release, archive = archives("1.1.0")
+    kept = KeptRelease(key="canary", release=release)
+    site.keep(kept, {})
+    await site.images.ensure(release.digest, archive)
+    new = site.new_instance(kept, migrate=False)
+    await site.target.deploy(new.instance)
+    await site.conductor.wait_ready(new.instance)
+    url = f"http://127.0.0.1:{spec.port}"
+    for share in (5, 50):
+        await site.router.shift({new.instance.name: share, old.instance.name: 100 - share})
+        versions = [await version_at(url) for _ in range(40)]
+        assert versions.count("1.1.0") == 40 * share // 100

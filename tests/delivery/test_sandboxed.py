@@ -1,11 +1,13 @@
 """The local delivery with the engine's runtime: a sandboxed service and its PostgreSQL."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from ci.deploy.environment import BackingService, EnvironmentSpec
+from ci.deploy.postgres import postgres, postgres_url
 from ci.deploy.targets.local.delivery import LocalDelivery
 from ci.deploy.targets.local.folder import Folder
 from ci.deploy.targets.local.images import remove_tree
@@ -41,16 +43,8 @@ async def store() -> AsyncIterator[Store]:
 async def database(store, tmp_path) -> BackingService:
     image = await Images(store).resolve(POSTGRES)
     path = tmp_path / "postgres.tar"
-    return BackingService(
-        name="database",
-        image=POSTGRES,
-        digest=pack(store, image, path),
-        archive=path,
-        env={"POSTGRES_PASSWORD": "${password}", "POSTGRES_USER": "shop", "PGPORT": "${port}"},
-        args=("postgres", "-c", "listen_addresses=127.0.0.1"),
-        data="/var/lib/postgresql/data",
-        ready=("pg_isready", "--host=127.0.0.1", "--username=shop"),
-    )
+    digest = pack(store, image, path)
+    return postgres(digest=digest, archive=path, name="database", database="shop")
 
 
 async def service(store: Store, folder: Path, version: str) -> tuple[Release, Path]:
@@ -75,13 +69,12 @@ async def sandboxed(tmp_path) -> AsyncIterator[LocalDelivery]:
 
 
 async def query(delivery: LocalDelivery, database: BackingService, sql: str) -> str:
-    """What psql prints, run from the database's own image."""
+    """What psql prints, run from the database's own image, with the URL that releases get."""
     folder = Folder(delivery.state / "environments" / "shop" / "development")
-    access = (folder.services / "database" / "access.json").read_text()
-    port, password = access.split('"port":')[1].split(",")[0], access.split('"password":"')[1]
+    launch = next(folder.launches.glob("1.*.json"))
+    env = {"DATABASE_URL": json.loads(launch.read_text())["env"]["DATABASE_URL"]}
     image = delivery.state / "images" / database.digest.removeprefix("sha256:")
-    env = {"PGPASSWORD": password.rstrip('"}'), "PGPORT": port}
-    args = ["psql", "--host=127.0.0.1", "--username=shop", "-Atc", sql]
+    args = ["sh", "-c", 'exec psql "$DATABASE_URL" -Atc "$1"', "psql", sql]
     config = {"config": {"Env": ["PATH=/usr/lib/postgresql/15/bin:/usr/bin:/bin"], "Cmd": args}}
     argv = Runtime().argv(image / "rootfs", config, env=env, binds={}, args=())
     program = Program(name="psql", argv=argv, env=env)
@@ -98,7 +91,7 @@ async def test_a_sandboxed_service_is_switched_while_its_postgresql_keeps_runnin
     environment: EnvironmentSpec = spec.model_copy(
         update={
             "services": (database,),
-            "env": {"DATABASE_PORT": "${database.port}"},
+            "env": {"DATABASE_URL": postgres_url(database)},
             "migrate": ("migrate",),
         }
     )

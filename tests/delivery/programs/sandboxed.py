@@ -8,13 +8,15 @@ import socket
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 VERSION = pathlib.Path("/srv/version").read_text()
 
 
 def has_database():
     try:
-        socket.create_connection(("127.0.0.1", int(os.environ["DATABASE_PORT"])), 1).close()
+        url = urlsplit(os.environ["DATABASE_URL"])
+        socket.create_connection((url.hostname, url.port), 1).close()
     except OSError:
         return False
     return True
