@@ -44,7 +44,8 @@ __all__ = ["Evaluation", "UnknownImage"]
 #: Bytes of mount options that layers may take; the kernel's page of 4,096 also holds the exec's
 #: own three folders and bwrap's flags.
 _OPTIONS = 3_700
-_MAX_LAYERS = 400
+#: Well below what most folders' names allow, so that layers are the same on every machine.
+_MAX_LAYERS = 48
 
 
 class UnknownImage(CiError):
