@@ -44,6 +44,7 @@ FILE_NAME = "ci.toml"
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
+User = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*(:\w[\w.-]*)?$")]
 #: Where a secret's value comes from, as `dagger call` writes it.
 SecretSource = Annotated[str, StringConstraints(pattern=r"^(env|file|cmd):.+$")]
 
@@ -89,6 +90,8 @@ class Build(Section):
     #: Command that serves; empty: from [project.scripts].
     command: tuple[str, ...] = ()
     port: Port = 8000
+    #: Whom it runs as: ``uid:gid``. The security gate refuses root unless ``allow_root``.
+    user: User = "10001:10001"
     #: Where to publish: ``registry.example.com/team/name``; empty: the image is not published.
     publish: str = ""
 

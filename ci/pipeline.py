@@ -114,6 +114,7 @@ class _Declaring:
             source=i.code,
             command=list(i.config.build.command) or None,
             port=i.config.build.port,
+            user=i.config.build.user,
             title=i.name,
             revision=i.revision.commit,
             after=after,
