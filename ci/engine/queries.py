@@ -180,7 +180,7 @@ def _is_introspection(document: DocumentNode) -> bool:
 def describe(error: GraphQLError) -> dict[str, Any]:
     """The error as the response holds it."""
     described: dict[str, Any] = {"message": error.message}
-    cause = error.original_error
+    cause = _told(error.original_error)
     if isinstance(cause, ExecFailed):
         described |= exec_error(cause)
     elif isinstance(cause, CiError):
@@ -198,6 +198,17 @@ def describe(error: GraphQLError) -> dict[str, Any]:
     if error.locations:
         described["locations"] = [location.formatted for location in error.locations]
     return described
+
+
+def _told(cause: BaseException | None) -> BaseException | None:
+    """Of a group of errors, the first that was raised on purpose; else the error itself."""
+    if not isinstance(cause, BaseExceptionGroup):
+        return cause
+    on_purpose, _ = cause.split(CiError)
+    found: BaseException | None = on_purpose
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found or cause
 
 
 def log_crash(error: BaseException, place: str = "") -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from graphql import GraphQLError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ci.clock import SystemClock
 from ci.engine import execution
 from ci.engine.duration import seconds
-from ci.engine.queries import capped, exec_error
+from ci.engine.queries import capped, describe, exec_error
 from ci.engine.refusal import Refusal
 from ci.engine.relay import Relay
 from ci.engine.trace import TRACE
@@ -90,6 +91,12 @@ def test_an_error_holds_the_end_of_a_long_output():
     assert held.endswith("\nlast")
     assert len(held) < 1100
     assert capped(" short \n") == "short"
+
+
+def test_of_a_group_of_errors_the_one_that_was_raised_on_purpose_is_told():
+    group = ExceptionGroup("both", [KeyError("x"), ExceptionGroup("in", [Refusal("no such port")])])
+    described = describe(GraphQLError("message", original_error=group))
+    assert described == {"message": "no such port"}
 
 
 def test_a_failed_exec_has_all_that_sdks_need():
