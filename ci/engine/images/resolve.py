@@ -177,22 +177,31 @@ class Images:
 
     def _known(self, reference: Reference, platform: Platform) -> ResolvedImage | None:
         digest = reference.digest
-        tag = self._store.get("tag", _tag_key(reference, platform))
+        tag = self._store.get("reference", _tag_key(reference, platform))
         if tag is not None:
             digest = tag["digest"]
+            if tag["recipe"] != self._recipe_key(reference, platform, tag["stand_in"]):
+                return None
         record = self._store.get("image", digest) if digest else None
         if record is None:
             return None
         snapshot = tuple(Layer(layer) for layer in record["layers"])
         if not self._store.has_layers(snapshot):
             return None
-        return ResolvedImage(
+        image = ResolvedImage(
             reference=str(reference),
             digest=digest,
             config=record["config"],
             snapshot=snapshot,
-            stand_in=record["stand_in"],
+            stand_in=record["stand_in"] if tag is None else tag["stand_in"],
         )
+        _tell(image)
+        return image
+
+    def _recipe_key(self, reference: Reference, platform: Platform, stand_in: str) -> str:
+        """Of the stand-in that would be used now: another version of a recipe is another."""
+        recipe = self._catalogue.recipe_for(reference, platform.architecture)
+        return recipe.key(platform.architecture) if recipe and stand_in else ""
 
     def _keep(
         self,
@@ -209,7 +218,9 @@ class Images:
             "reference": image.reference,
         }
         self._store.put("image", image.digest, record)
-        self._store.put("tag", _tag_key(reference, platform), {"digest": image.digest})
+        recipe = self._recipe_key(reference, platform, image.stand_in)
+        named = {"digest": image.digest, "stand_in": image.stand_in, "recipe": recipe}
+        self._store.put("reference", _tag_key(reference, platform), named)
 
     # -- bootstrap -------------------------------------------------------------------------------
 
@@ -239,8 +250,7 @@ class Images:
             snapshot=snapshot,
             stand_in=f"{recipe.gives}, in place of {reference.familiar}",
         )
-        _log.warning("image.stood_in", reference=reference.familiar, recipe=recipe.name,
-                     gives=recipe.gives, digest=image.digest)  # fmt: skip
+        _tell(image)
         self._keep(image, reference, platform)
         return image
 
@@ -254,6 +264,12 @@ class Images:
                 "diff_ids": [diff_id(self._store, layer) for layer in snapshot],
             },
         }
+
+
+def _tell(image: ResolvedImage) -> None:
+    """A stand-in is never silent."""
+    if image.stand_in:
+        _log.warning("image.stood_in", stand_in=image.stand_in, digest=image.digest)
 
 
 def _tag_key(reference: Reference, platform: Platform) -> str:

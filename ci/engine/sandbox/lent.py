@@ -37,7 +37,7 @@ _CA_VARIABLES = (
     "GIT_SSL_CAINFO",
 )  # fmt: skip
 #: Read by programs that bring their own certificates; the others read the system's bundle.
-_BUNDLED_PROGRAMS = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+_BUNDLED_PROGRAMS = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE")
 _ANCHORS = ("/usr/local/share/ca-certificates", "/etc/pki/ca-trust/source/anchors")
 _PASSED = re.compile(
     r"(?:https?|all|no|ftp)_proxy|(?:HTTPS?|ALL|NO|FTP)_PROXY"

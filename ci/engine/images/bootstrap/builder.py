@@ -20,7 +20,7 @@ from ci.engine.images.bootstrap.mirror import MIRROR_VARIABLE, sources_list
 from ci.engine.images.bootstrap.wheel import Wheel, download, extract
 from ci.engine.images.pack import EPOCH
 from ci.engine.images.unpack import unpack_layer
-from ci.engine.layers import Snapshot
+from ci.engine.layers import Snapshot, remove_tree
 from ci.engine.prepare import Inputs
 from ci.engine.store import Store
 from ci.engine.vertex import DirectoryMount, DirectoryRef, Exec, Patterns, Scratch
@@ -163,6 +163,8 @@ class Builder:
         with tar.open("rb") as stream:
             unpack_layer(stream, folder)
         tar.unlink()
+        for device in list((folder / "dev").iterdir()):
+            remove_tree(device)
         _fix_times(folder)
         self.snapshot = (*self.snapshot, self._store.add_layer(folder))
 

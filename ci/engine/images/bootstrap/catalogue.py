@@ -12,7 +12,7 @@ import anyio
 import structlog
 
 from ci.engine.execs import ExecRunner
-from ci.engine.images.bootstrap import debian, gitleaks, postgres, python, trivy
+from ci.engine.images.bootstrap import debian, gitleaks, hadolint, postgres, python, trivy, zizmor
 from ci.engine.images.bootstrap.builder import Builder
 from ci.engine.images.bootstrap.recipe import Recipe
 from ci.engine.images.reference import Reference
@@ -29,6 +29,8 @@ RECIPES: tuple[Recipe, ...] = (
     *postgres.RECIPES,
     *trivy.RECIPES,
     *gitleaks.RECIPES,
+    *hadolint.RECIPES,
+    *zizmor.RECIPES,
 )
 
 #: Between two looks at whether another process has finished the same build.

@@ -42,7 +42,7 @@ async def _bookworm(builder: Builder) -> None:
 
 BOOKWORM = Recipe(
     name="debian-bookworm",
-    revision=2,
+    revision=3,
     references=(
         "debian:bookworm-slim",
         "debian:bookworm",

@@ -15,21 +15,19 @@ __all__ = ["RECIPES"]
 _SCRIPT = """
 groupadd --system --gid 999 postgres
 useradd --system --uid 999 --gid postgres --home-dir /var/lib/postgresql --shell /bin/bash postgres
-printf 'path-exclude=/usr/lib/*/libLLVM*\\npath-exclude=/usr/lib/llvm-*/*\\n' \\
-  > /etc/dpkg/dpkg.cfg.d/postgres-without-jit
-printf 'path-exclude=/usr/lib/postgresql/*/lib/llvmjit*\\n' \\
-  >> /etc/dpkg/dpkg.cfg.d/postgres-without-jit
-printf 'path-exclude=/usr/lib/postgresql/*/lib/bitcode/*\\n' \\
-  >> /etc/dpkg/dpkg.cfg.d/postgres-without-jit
+cat > /etc/dpkg/dpkg.cfg.d/postgres-without-jit <<'EOF'
+path-exclude=/usr/lib/*/libLLVM*
+path-exclude=/usr/lib/*/libz3*
+path-exclude=/usr/lib/llvm-*/*
+path-exclude=/usr/lib/postgresql/*/lib/llvmjit*
+path-exclude=/usr/lib/postgresql/*/lib/bitcode/*
+EOF
 apt-get -qq update
 apt-get -qq install --no-install-recommends postgresql-common
 sed -ri 's/#(create_main_cluster) .*$/\\1 = false/' /etc/postgresql-common/createcluster.conf
-apt-get -qq install --no-install-recommends postgresql-15 postgresql-client-15 \\
+apt-get -qq install --no-install-recommends postgresql-15 postgresql-client-15 locales \\
   gosu libnss-wrapper xz-utils zstd
-cd /tmp
-apt-get -qq -o APT::Sandbox::User=root download locales
-dpkg-deb -x locales_*.deb /tmp/locales
-I18NPATH=/tmp/locales/usr/share/i18n localedef -i en_US -f UTF-8 en_US.UTF-8
+localedef -i en_US -f UTF-8 en_US.UTF-8
 install -d -m 3775 -o postgres -g postgres /var/run/postgresql
 install -d -m 0755 -o postgres -g postgres /var/lib/postgresql
 install -d -m 1777 -o postgres -g postgres /var/lib/postgresql/data
@@ -50,7 +48,7 @@ async def _build(builder: Builder) -> None:
 
 POSTGRES_15 = Recipe(
     name="postgres-15-bookworm",
-    revision=1,
+    revision=2,
     references=("postgres:15-bookworm", "postgres:15", "postgres:15.*-bookworm", "postgres:15.*"),
     gives="PostgreSQL 15 of Debian 12 (bookworm), without just-in-time compilation",
     build=_build,

@@ -48,13 +48,12 @@ mv bin/python3.11 /usr/local/bin/
 cd /usr/local/bin
 ln -s python3.11 python3
 ln -s python3 python
-export PYTHONDONTWRITEBYTECODE=1
-python3 -I /.bootstrap/relocate_python.py /.bootstrap
-python3 -I -m ensurepip > /dev/null
-python3 -I -m pip --disable-pip-version-check --no-cache-dir install -q --no-index --no-compile \\
+python3 -IB /.bootstrap/relocate_python.py /.bootstrap
+python3 -IB -m ensurepip > /dev/null
+python3 -IB -m pip --disable-pip-version-check --no-cache-dir install -q --no-index --no-compile \\
   --root-user-action ignore /.bootstrap/*.whl
 ln -sf pip3 pip
-python3 -I -m compileall -q -j 0 --invalidation-mode unchecked-hash /usr/local/lib/python3.11
+python3 -IB -m compileall -q -f -j 0 --invalidation-mode unchecked-hash /usr/local/lib/python3.11
 python3 --version; pip --version
 """
 
@@ -67,9 +66,24 @@ async def _build(builder: Builder) -> None:
     await builder.shell(_SCRIPT)
 
 
+#: What the images without ``slim`` have beside Python, as far as builds and tests call it.
+_TOOLS = """
+  build-essential curl file git libbz2-dev libffi-dev liblzma-dev libpq-dev libreadline-dev
+  libsqlite3-dev libssl-dev libxml2-dev libxslt1-dev openssh-client patch pkg-config procps unzip
+  wget xz-utils zlib1g-dev
+"""
+
+
+async def _build_full(builder: Builder) -> None:
+    await builder.shell(
+        "apt-get -qq update\n"
+        f"apt-get -qq install --no-install-recommends {' '.join(_TOOLS.split())}\n"
+    )
+
+
 PYTHON_3_11 = Recipe(
     name="python-3.11-bookworm",
-    revision=1,
+    revision=2,
     references=(
         "python:3.11-slim-bookworm",
         "python:3.11-slim",
@@ -89,4 +103,14 @@ PYTHON_3_11 = Recipe(
     base=BOOKWORM,
 )
 
-RECIPES = (PYTHON_3_11,)
+PYTHON_3_11_FULL = Recipe(
+    name="python-3.11-bookworm-full",
+    revision=1,
+    references=("python:3.11-bookworm", "python:3.11", "python:3.11.*-bookworm"),
+    gives=f"{PYTHON_3_11.gives}, with a C compiler, git and common libraries' headers",
+    build=_build_full,
+    config=PYTHON_3_11.config,
+    base=PYTHON_3_11,
+)
+
+RECIPES = (PYTHON_3_11, PYTHON_3_11_FULL)

