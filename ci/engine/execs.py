@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
+from typing import TypeVar
 
 import anyio
 
@@ -25,6 +26,8 @@ from ci.engine.store import Store
 from ci.engine.vertex import CacheMount, Exec, Sharing
 
 __all__ = ["ExecRunner", "Finished", "ServiceProcess"]
+
+T = TypeVar("T")
 
 #: Bytes of output that an error carries. Source: Dagger's own limit.
 _ERROR_OUTPUT = 100 << 10
@@ -73,8 +76,10 @@ class ExecRunner:
         """Wait until what execs left is removed."""
         self._sweeper.shutdown()
 
-    async def run(self, exec_: Exec, inputs: Inputs, secrets: Secrets) -> Finished:
-        """Run to the end.
+    async def run(
+        self, exec_: Exec, inputs: Inputs, secrets: Secrets, keep: Callable[[Finished], T]
+    ) -> T:
+        """Run to the end, and give what ``keep`` makes of the result, in a thread.
 
         Raises:
             ExecFailed: the exit code is not what ``expect`` allows.
@@ -83,14 +88,14 @@ class ExecRunner:
         async with self._volumes(exec_), self._slots:
             prepared = await anyio.to_thread.run_sync(self._prepare, exec_, inputs)
             try:
-                return await self._run(exec_, inputs, prepared, secrets)
+                return await self._run(exec_, inputs, prepared, secrets, keep)
             finally:
                 prepared.discard_secrets()
                 self._sweeper.submit(prepared.discard)
 
     def _prepare(self, exec_: Exec, inputs: Inputs) -> Prepared:
         with self._store.guard():
-            return prepare(
+            prepared = prepare(
                 exec_,
                 inputs,
                 store=self._store,
@@ -98,11 +103,21 @@ class ExecRunner:
                 shelf=self._shelf,
                 mode=self._sandbox.mode(),
             )
+            try:
+                prepared.make_plan()
+            except BaseException:
+                prepared.discard()
+                raise
+            return prepared
 
     async def _run(
-        self, exec_: Exec, inputs: Inputs, prepared: Prepared, secrets: Secrets
-    ) -> Finished:
-        plan = await anyio.to_thread.run_sync(prepared.plan)
+        self,
+        exec_: Exec,
+        inputs: Inputs,
+        prepared: Prepared,
+        secrets: Secrets,
+        keep: Callable[[Finished], T],
+    ) -> T:
         values = tuple(inputs.secrets.values())
         live = _Live(exec_, self._emit)
         capture = Capture(
@@ -112,7 +127,7 @@ class ExecRunner:
         prepared.handed_over = True
         async with _unbroken(inputs):
             ended = await self._sandbox.run(
-                plan,
+                prepared.plan,
                 on_output=capture.feed,
                 stdin=prepared.stdin,
                 namespaces=inputs.attachment.namespaces,
@@ -125,19 +140,22 @@ class ExecRunner:
                 exec_.args, code,
                 stdout=_end_of(capture, "stdout"), stderr=_end_of(capture, "stderr"),
             )  # fmt: skip
-        written = await anyio.to_thread.run_sync(self._take, prepared, capture)
-        return Finished(
-            exit_code=code,
-            stdout=capture.text("stdout"),
-            stderr=capture.text("stderr"),
-            combined=capture.text("combined"),
-            seconds=seconds,
-            written=written,
-        )
 
-    def _take(self, prepared: Prepared, capture: Capture) -> Written:
-        with self._store.guard():
-            return prepared.take(capture.raw("stdout"), capture.raw("stderr"))
+        def finish() -> T:
+            with self._store.guard():
+                written = prepared.take(capture.raw("stdout"), capture.raw("stderr"))
+                return keep(
+                    Finished(
+                        exit_code=code,
+                        stdout=capture.text("stdout"),
+                        stderr=capture.text("stderr"),
+                        combined=capture.text("combined"),
+                        seconds=seconds,
+                        written=written,
+                    )
+                )
+
+        return await anyio.to_thread.run_sync(finish)
 
     async def start(self, exec_: Exec, inputs: Inputs, secrets: Secrets) -> ServiceProcess:
         """Start a service. What it writes is dropped when it ends."""
@@ -145,7 +163,6 @@ class ExecRunner:
             await stack.enter_async_context(self._volumes(exec_))
             prepared = await anyio.to_thread.run_sync(self._prepare, exec_, inputs)
             stack.callback(prepared.discard)
-            plan = await anyio.to_thread.run_sync(prepared.plan)
             values = tuple(inputs.secrets.values())
             capture = Capture(
                 {"stdout": secrets.scrubber(values), "stderr": secrets.scrubber(values)},
@@ -156,7 +173,7 @@ class ExecRunner:
             service = ServiceProcess(capture, stack.pop_all())
             prepared.handed_over = True
             service.process = self._sandbox.start(
-                plan,
+                prepared.plan,
                 on_output=capture.feed,
                 on_end=service.ended,
                 stdin=prepared.stdin,

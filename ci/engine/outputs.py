@@ -65,6 +65,11 @@ class Outputs:
             self._store.blob(digest) is not None for digest in blobs
         )
 
+    @staticmethod
+    def is_inline(record: Record) -> bool:
+        """Whether ``result`` needs no file, and so no thread."""
+        return all(isinstance(kept, str) for kept in record["output"].values())
+
     def result(self, record: Record) -> ExecResult:
         """A record as a result, its output read."""
         output = {name: self._text(kept) for name, kept in record["output"].items()}

@@ -96,11 +96,12 @@ class Prepared:
         self.account: Account = account(self._root.base, exec_.user)
         self._loan = host.loan(self._root.base, inputs.attachment.hosts)
         self.stdin: int | None = None
+        self.plan: Plan
         #: The sandbox closes what the plan names from here on.
         self.handed_over = False
 
-    def plan(self) -> Plan:
-        """The whole sandbox.
+    def make_plan(self) -> None:
+        """Make the plan of the whole sandbox, and the folders that it names.
 
         Raises:
             CiError: a mount or the workdir cannot be there.
@@ -120,7 +121,7 @@ class Prepared:
             self._mount(mount)
         workdir, make_workdir = self._workdir()
         self.stdin = self._open_stdin()
-        return Plan(
+        self.plan = Plan(
             mode=self._mode,
             root=self._root.overlay(),
             mounts=tuple(self._with_overlays()),

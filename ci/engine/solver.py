@@ -162,6 +162,8 @@ class Solver:
             CiError: it could not be run.
         """
         record = await self.exec_record(exec)
+        if self._outputs.is_inline(record):
+            return self._outputs.result(record)
         return await anyio.to_thread.run_sync(self._outputs.result, record)
 
     async def exec_record(self, exec_: Exec) -> Record:
@@ -189,17 +191,19 @@ class Solver:
             self.counters.execs += 1
             self._emit(ExecStarted(exec=exec_))
             try:
-                finished = await self._runner.run(exec_, inputs, self.secrets)
+                record = await self._runner.run(
+                    exec_, inputs, self.secrets, partial(self._exec_to_record, inputs)
+                )
             except ExecFailed as error:
                 self._finished(exec_, error.code, cached=False, seconds=0.0)
                 raise
             except BaseException:
                 self._finished(exec_, None, cached=False, seconds=0.0)
                 raise
-        self._finished(exec_, finished.exit_code, cached=False, seconds=finished.seconds)
-        return await anyio.to_thread.run_sync(self._exec_to_record, finished, inputs)
+        self._finished(exec_, record["exit_code"], cached=False, seconds=record["seconds"])
+        return record
 
-    def _exec_to_record(self, finished: Finished, inputs: Inputs) -> Record:
+    def _exec_to_record(self, inputs: Inputs, finished: Finished) -> Record:
         written = finished.written
         root = self._evaluation.on_top(inputs.root, written.root)
         mounts: dict[str, Any] = {}
