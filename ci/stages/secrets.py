@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import dagger
 from dagger import dag
@@ -23,8 +24,13 @@ from ci.values import Evidence, Finding, Output, Scanner, Status
 
 __all__ = ["secrets"]
 
-_SOURCE = "/src"
-_PLANTED = "/planted"
+#: Gitleaks reads .gitleaksignore from where it stands and from the folder that it is given: the
+#: files lie one folder further down, and a history is named by GIT_DIR.
+_GIVEN = "/given"
+_SOURCE = f"{_GIVEN}/source"
+_PLANTED = f"{_GIVEN}/planted"
+_HISTORY = "/history.git"
+_EMPTY = "/empty"
 _REPORT = "/tmp/report.sarif"  # noqa: S108 - in the container
 _RULES = "/etc/towpath-gitleaks.toml"
 _IGNORED = "/etc/towpath-gitleaksignore"
@@ -48,7 +54,6 @@ class _Scan:
     findings: tuple[Finding, ...]
     #: SARIF.
     text: str
-    log: str
 
 
 async def secrets(source: dagger.Directory) -> Output[None]:
@@ -65,21 +70,23 @@ async def secrets(source: dagger.Directory) -> Output[None]:
     if not entries - {".git", ".git/"}:
         raise StageSkipped("no files", expected="a repository with files in it")
     tools = _tools()
-    planted = with_sample(tools, _PLANTED, SECRETS).with_workdir(_PLANTED)
-    files = tools.with_mounted_directory(_SOURCE, source.filter(exclude=[".git"]))
-    present = await _scan(files.with_workdir(_SOURCE), "dir")
-    found = (await _scan(planted, "dir")).findings
+    planted = with_sample(tools, _PLANTED, SECRETS)
+    files = source.filter(exclude=[".git"])
+    present = await _scan(tools.with_mounted_directory(_SOURCE, files), "dir", _SOURCE)
+    found = (await _scan(planted, "dir", _PLANTED)).findings
     proof = require({finding.rule for finding in found}, SECRETS, scanner="gitleaks")
     findings, looked_at = present.findings, "the files"
     reports = {"gitleaks.sarif": present.text}
     if ".git" in entries:
         looked_at += "; the history is not here: .git is a link to it"
     elif ".git/" in entries:
-        commits = await _commits(tools, source)
+        commits = await _commits(tools, source.directory(".git"))
         looked_at += f" and {commits}"
         if commits.count:
             history = await _scan(commits.container, "git")
-            found = (await _scan(planted.with_exec(["sh", "-ec", _COMMIT]), "git")).findings
+            committed = planted.with_workdir(_PLANTED).with_exec(["sh", "-ec", _COMMIT])
+            committed = committed.with_env_variable("GIT_DIR", f"{_PLANTED}/.git")
+            found = (await _scan(committed.with_workdir(_EMPTY), "git")).findings
             require({finding.rule for finding in found}, SECRETS, scanner="gitleaks in a history")
             known = {_place(finding) for finding in findings}
             findings += tuple(f for f in history.findings if _place(f) not in known)
@@ -120,6 +127,8 @@ def _tools() -> dagger.Container:
         .with_user("root")
         .with_new_file(_RULES, "[extend]\nuseDefault = true\n")
         .with_new_file(_IGNORED, "")
+        .with_new_file(f"{_EMPTY}/.keep", "")
+        .with_workdir(_EMPTY)
         .with_env_variable("GIT_CONFIG_COUNT", "1")
         .with_env_variable("GIT_CONFIG_KEY_0", "safe.directory")
         .with_env_variable("GIT_CONFIG_VALUE_0", "*")
@@ -133,39 +142,39 @@ def _tools() -> dagger.Container:
     return container
 
 
-async def _commits(tools: dagger.Container, source: dagger.Directory) -> _History:
+async def _commits(tools: dagger.Container, git: dagger.Directory) -> _History:
     """How much history there is.
 
     Raises:
-        StageErrored: .git is there and git cannot read it.
+        StageErrored: git cannot read it.
     """
-    container = tools.with_mounted_directory(_SOURCE, source).with_workdir(_SOURCE)
-    count = await run(container, ["git", "rev-list", "--all", "--count"], accept=(0, 128))
+    container = tools.with_mounted_directory(_HISTORY, git).with_env_variable("GIT_DIR", _HISTORY)
+    # An exit code of git's own, 128, would be taken for a signal.
+    count = await run(container, ["sh", "-c", "git rev-list --all --count || exit 1"])
     if count.code:
         raise StageErrored(
-            "git cannot read the history",
-            got=count.log.strip(),
-            expected="a .git folder that is whole",
+            "git cannot read the history", got=count.log.strip(), expected="a .git that is whole"
         )
     shallow = await run(container, ["git", "rev-parse", "--is-shallow-repository"], accept=(0,))
     return _History(container, int(count.stdout), shallow.stdout.strip() == "true")
 
 
-async def _scan(container: dagger.Container, kind: str) -> _Scan:
-    """Scan the folder that the container stands in: its files (dir) or its history (git).
+async def _scan(container: dagger.Container, kind: str, folder: str = _EMPTY) -> _Scan:
+    """Scan a folder (dir), or the history that GIT_DIR names (git).
 
     Raises:
         StageErrored: gitleaks ended with an error, or logged one.
     """
-    ran = await run(container, ["gitleaks", kind, *_OPTIONS, "."], accept=(0,))
+    given = str(PurePosixPath(folder).parent) if kind == "dir" else folder
+    ran = await run(container, ["gitleaks", kind, *_OPTIONS, given], accept=(0,))
     lines = ran.stderr.splitlines()
     trouble = [line for line in lines if _TROUBLE.match(line) and not _EXPECTED.search(line)]
     if trouble:
         raise StageErrored(
             f"gitleaks {kind}", got="\n".join(trouble), expected="no warning and no error"
         )
-    text = await ran.container.file(_REPORT).contents()
-    return _Scan(sarif.parse(text, scanner="gitleaks").findings, text, ran.stderr)
+    text = (await ran.container.file(_REPORT).contents()).replace(f"{folder}/", "")
+    return _Scan(sarif.parse(text, scanner="gitleaks").findings, text)
 
 
 def _place(finding: Finding) -> tuple[str, str, int | None]:

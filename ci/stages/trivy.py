@@ -16,13 +16,14 @@ from pathlib import PurePosixPath
 
 import anyio
 import dagger
-from dagger import ReturnType, dag
+from dagger import dag
 
 from ci.errors import StageErrored
 from ci.stages.database import VulnerabilityDatabase
+from ci.stages.python_environment import run
 from ci.stages.tools import TRIVY_IMAGE
 
-__all__ = ["OFFLINE", "VULNERABILITIES", "Scans", "container", "scans"]
+__all__ = ["OFFLINE", "VULNERABILITIES", "Scans", "check_log", "container", "scans"]
 
 _CACHE = "/cache"
 _OUT = "/out"
@@ -86,10 +87,8 @@ async def scans(
     Raises:
         StageErrored: one of them failed or warned, or changed the database.
     """
-    ran = container.with_exec(["sh", "-c", _script(commands)], expect=ReturnType.ANY)
-    if code := await ran.exit_code():
-        raise StageErrored("trivy", got=f"exit code {code}\n{(await ran.stderr())[-_TAIL:]}")
-    out = ran.directory(_OUT)
+    ran = await run(container, ["sh", "-c", _script(commands)], accept=(0,))
+    out = ran.container.directory(_OUT)
     written: dict[str, str] = {}
 
     async def read(name: str) -> None:
@@ -99,7 +98,7 @@ async def scans(
         for name in await out.entries():
             tasks.start_soon(read, name)
     for name in commands:
-        _check(name, int(written[f"{name}.code"]), written[f"{name}.log"])
+        check_log(name, int(written[f"{name}.code"]), written[f"{name}.log"])
     if database:
         _check_database(database, written["before"], written["after"])
     return Scans(
@@ -121,7 +120,7 @@ def _script(commands: Mapping[str, Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _check(name: str, code: int, log: str) -> None:
+def check_log(name: str, code: int, log: str) -> None:
     """Raise if a command failed, or said something that may mean that it left something out."""
     lines = [line for line in log.splitlines() if _TROUBLE.match(line)]
     trouble = [line for line in lines if not any(known in line for known in _HARMLESS)]
