@@ -4,15 +4,18 @@ import os
 import signal
 import socket
 import sys
+from typing import Any
 
 import anyio
 import pytest
 
 from ci.deploy.journal import FileJournal
 from ci.deploy.rollout import Rollout
+from ci.deploy.targets.local.delivery import LocalDelivery
 from ci.deploy.targets.local.ports import BusyPort
 from ci.errors import CiError, ConfigError
 from ci.values import Outcome
+from tests.delivery.plain import PlainRuntime
 from tests.delivery.running import get, pid_of, processes_of, version_at
 
 CONFIRMED = {"retiring", "succeeded"}
@@ -196,3 +199,23 @@ async def test_a_broken_release_can_be_rolled_back_without_waiting_for_it(delive
         record = await delivery.rollback("shop", "development")
     assert record.outcome is Outcome.PASSED
     assert await version_at(record.url) == "1.0.0"
+
+
+async def test_a_command_of_another_installation_leaves_alone_what_runs(delivery, spec, archives):
+    await delivery.deploy(spec, *archives("1.0.0"))
+    before = processes_of(delivery.state)
+    other = LocalDelivery(OtherRuntime(), state=delivery.state)
+    record = await other.deploy(spec, *archives("1.0.0"))
+    assert record.unchanged
+    assert processes_of(delivery.state) == before
+    os.kill(pid_of(delivery.state, "supervisord"), signal.SIGKILL)
+    await other.deploy(spec, *archives("1.0.0"))
+    assert " -u " in processes_of(delivery.state)[pid_of(delivery.state, "serve")]
+
+
+class OtherRuntime(PlainRuntime):
+    """Its commands look different."""
+
+    def argv(self, *args: Any, **options: Any) -> list[str]:
+        python, *rest = super().argv(*args, **options)
+        return [python, "-u", *rest]

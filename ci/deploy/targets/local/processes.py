@@ -58,6 +58,9 @@ class Program:
     name: str
     argv: Sequence[str]
     env: Mapping[str, str]
+    #: What makes it another program; not the command, which names files of the installation that
+    #: started it: a command from a second one leaves alone what runs.
+    identity: str = ""
     stop_deadline: float = 10.0
     stop_signal: str = "TERM"
     #: When all are ended, those with higher numbers are ended first.
@@ -69,6 +72,8 @@ class Process:
     """What runs under a name."""
 
     alive: bool = False
+    #: supervisord knows it, alive or not.
+    known: bool = False
     #: It ended again and again, or just did so at its start.
     failed: bool = False
     pid: int = 0
@@ -167,14 +172,14 @@ class Processes:
     # -- programs --------------------------------------------------------------------------------
 
     async def start(self, program: Program) -> None:
-        """Return when the program is being run as given; one that is already so is left alone."""
-        new = await anyio.to_thread.run_sync(self._write, program)
+        """Return when the program is being run; one of that identity that lives is left alone."""
         now = await self.process(program.name)
-        if now.alive and not new:
+        running = await anyio.to_thread.run_sync(self._identity, program.name)
+        if now.alive and running == program.identity:
             return
-        if now.alive or now.pid:
+        if now.known:
             await self.stop(program.name)
-            await anyio.to_thread.run_sync(self._write, program)
+        await anyio.to_thread.run_sync(self._write, program)
         await self._call("reloadConfig")
         await self._unless(_ALREADY_ADDED, "addProcessGroup", program.name)
         await self._unless(_ALREADY_STARTED, "startProcess", program.name, False)  # noqa: FBT003
@@ -187,6 +192,7 @@ class Processes:
             return Process(detail="not started")
         state = int(info["state"])
         return Process(
+            known=True,
             alive=state in _ALIVE,
             failed=state in (_BACKOFF, _FATAL),
             pid=int(info["pid"]),
@@ -218,13 +224,18 @@ class Processes:
             {
                 "argv": [first, *program.argv[1:]],
                 "env": dict(program.env),
+                "identity": program.identity,
                 "record": str(self.folder.pids / program.name),
             }
         )
         return self.folder.launches / f"{program.name}.json", text
 
-    def _write(self, program: Program) -> bool:
-        """Write the files of a program; whether that changed anything."""
+    def _identity(self, name: str) -> str | None:
+        text = _text(self.folder.launches / f"{name}.json")
+        return str(json.loads(text).get("identity", "")) if text else None
+
+    def _write(self, program: Program) -> None:
+        """Write the files of a program."""
         path, text = self.launch_file(program)
         config_path = self.folder.supervisor / "programs" / f"{program.name}.conf"
         config = _ini(
@@ -247,11 +258,8 @@ class Processes:
                 }
             }
         )
-        if _text(path) == text and _text(config_path) == config:
-            return False
         write_whole(path, text)
         write_whole(config_path, config)
-        return True
 
     def _forget(self, name: str) -> None:
         for path in (

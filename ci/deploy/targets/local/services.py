@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -89,11 +91,13 @@ class BackingServices:
             binds[service.data].mkdir(parents=True, exist_ok=True)
         runtime = self.images.runtime
         argv = runtime.argv(image.rootfs, image.config, env=env, binds=binds, args=args)
+        facts = [service.digest, args, sorted(env.items()), service.data]
         stop_signal = str(image.config.get("config", {}).get("StopSignal") or "SIGTERM")
         return Program(
             name=_PREFIX + service.name,
             argv=argv,
             env=env,
+            identity=hashlib.sha256(json.dumps(facts).encode()).hexdigest(),
             stop_deadline=service.stop_deadline,
             stop_signal=stop_signal.removeprefix("SIG"),
             priority=100,
