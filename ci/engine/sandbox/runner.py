@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import IO
 
 from ci.engine.execution import Namespaces, Stream
@@ -70,6 +71,8 @@ class Process:
     _runner: Runner
     #: Of the sandbox's init, in the host's numbers; 0 until bubblewrap tells.
     init_pid: int = 0
+    #: Open while the end of init is awaited; -1 before and after.
+    init_fd: int = -1
     killed: bool = False
     exit_code: int | None = None
     _popen: subprocess.Popen[bytes] | None = None
@@ -102,6 +105,27 @@ def _children(pid: int) -> list[int]:
     with suppress(OSError), open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
         return [int(word) for word in file.read().split()]
     return []
+
+
+def _is_alone(init_pid: int) -> bool:
+    """Whether a sandbox's init is its last process, and its layers may be mounted elsewhere."""
+    if _layers_are_exclusive():
+        return False
+    try:
+        with open(f"/proc/{init_pid}/task/{init_pid}/children", encoding="ascii") as file:
+            return not file.read().strip()
+    except OSError:
+        return False
+
+
+@cache
+def _layers_are_exclusive() -> bool:
+    """Whether overlayfs refuses a layer whose last mount is not gone yet."""
+    try:
+        with open("/sys/module/overlay/parameters/index", encoding="ascii") as file:
+            return file.read().strip() != "N"
+    except OSError:
+        return True
 
 
 class Runner:
@@ -235,15 +259,27 @@ class Runner:
                 pidfd = os.pidfd_open(process.init_pid)
             except ProcessLookupError:
                 return
-            self._watch(process, pidfd, lambda: self._done(process, pidfd))
+            process.init_fd = pidfd
+            self._watch(process, pidfd, lambda: self._init_ended(process))
             if process.killed:
                 process._kill()  # noqa: SLF001
         if "exit-code" in status:
             process.exit_code = status["exit-code"]
 
+    def _init_ended(self, process: Process) -> None:
+        pidfd, process.init_fd = process.init_fd, -1
+        self._done(process, pidfd)
+
     def _reap(self, process: Process, pidfd: int) -> None:
+        """Bubblewrap ended, so the command has.
+
+        The sandbox's init ends after it: it unmounts the overlay, which syncs the whole file
+        system. That is not waited for where the command left no process that could still write.
+        """
         assert process._popen is not None  # noqa: S101, SLF001 - it was started
         process._popen.wait()  # noqa: SLF001
+        if process.init_fd >= 0 and not process.killed and _is_alone(process.init_pid):
+            self._init_ended(process)
         self._done(process, pidfd)
 
 
