@@ -72,6 +72,8 @@ class Runtime:
 
     #: The Python that runs this module.
     python: str = field(default=sys.executable)
+    #: Of the sandboxes; None finds out, each time.
+    mode: Mode | None = None
 
     def unpack(self, archive: Path, dest: Path) -> dict[str, Any]:
         """Write the root file system of an OCI archive to ``dest``; the OCI image configuration.
@@ -79,7 +81,7 @@ class Runtime:
         Raises:
             ImageError: the archive is damaged, or has nothing for this machine.
         """
-        return flatten(archive, dest)
+        return flatten(archive, dest, as_root=False if self.mode is Mode.ONE_UID else None)
 
     def argv(
         self,
@@ -112,6 +114,7 @@ class Runtime:
             binds=tuple((path, str(folder.absolute())) for path, folder in sorted(binds.items())),
             user=str(inner.get("User") or ""),
             workdir=str(inner.get("WorkingDir") or "/"),
+            mode=self.mode or "",
         )
         return [self.python, "-I", "-m", "ci.engine.runtime", program.dump()]
 

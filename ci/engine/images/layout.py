@@ -136,13 +136,16 @@ def open_layout(path: Path) -> Iterator[Layout]:
         yield Layout(_Tar(tar, str(path)), str(path))
 
 
-def flatten(source: Path, dest: Path, platform: Platform | None = None) -> dict[str, Any]:
+def flatten(
+    source: Path, dest: Path, platform: Platform | None = None, *, as_root: bool | None = None
+) -> dict[str, Any]:
     """Unpack all layers of an image into the one folder ``dest``; its OCI image configuration.
 
     Args:
         source: An archive or layout folder.
         dest: Made if need be; empty.
         platform: None is this machine's, or the only one there is.
+        as_root: Give files their owners; None is what the process may.
 
     Raises:
         ImageError: the image is damaged: a digest differs, a file is missing or would land
@@ -154,7 +157,7 @@ def flatten(source: Path, dest: Path, platform: Platform | None = None) -> dict[
         image = layout.image(platform)
         for name, diff_id in zip(image.layers, image.diff_ids, strict=True):
             with layout.files.open(name) as stream:
-                got = unpack_layer(stream, dest, flat=True)
+                got = unpack_layer(stream, dest, flat=True, as_root=as_root)
             if got != diff_id:
                 raise ImageError(f"{source}: layer {name}", got=got, expected=diff_id)
         return dict(image.config)

@@ -31,7 +31,12 @@ Parts = tuple[str, ...]
 
 
 def unpack_layer(
-    source: IO[bytes], folder: Path, *, lowers: Sequence[Path] = (), flat: bool = False
+    source: IO[bytes],
+    folder: Path,
+    *,
+    lowers: Sequence[Path] = (),
+    flat: bool = False,
+    as_root: bool | None = None,
 ) -> str:
     """Unpack one layer's tar (gzip, zstd or plain) into ``folder``; the tar's diff ID.
 
@@ -42,12 +47,13 @@ def unpack_layer(
         folder: Exists. Empty, unless ``flat``: then it holds the layers below.
         lowers: Folders of the layers below, lowest first, which links in paths lead through.
         flat: Delete what a whiteout names, rather than note it for overlayfs.
+        as_root: Give files their owners and make devices; None is what the process may.
 
     Raises:
         ImageError: the tar is broken, or an entry would land outside the folder.
     """
     tar_stream = HashingReader(decompressed(source))
-    unpacker = LayerUnpacker(folder, lowers=lowers, flat=flat)
+    unpacker = LayerUnpacker(folder, lowers=lowers, flat=flat, as_root=as_root)
     try:
         with tarfile.open(fileobj=tar_stream, mode="r|", bufsize=CHUNK) as tar:  # type: ignore[call-overload]
             for member in tar:
@@ -64,11 +70,18 @@ def unpack_layer(
 class LayerUnpacker:
     """Puts a layer's entries into a folder, one after another."""
 
-    def __init__(self, folder: Path, *, lowers: Sequence[Path] = (), flat: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        lowers: Sequence[Path] = (),
+        flat: bool = False,
+        as_root: bool | None = None,
+    ) -> None:
         self._root = folder
         self._below = MergedTree([str(lower) for lower in lowers])
         self._flat = flat
-        self._as_root = os.geteuid() == 0
+        self._as_root = os.geteuid() == 0 if as_root is None else as_root
         #: Folders known to be there, as written: where they really are.
         self._folders: dict[Parts, Parts] = {(): ()}
         #: What this layer brought, and the folders above, which its own whiteouts spare.

@@ -13,17 +13,22 @@ from pathlib import Path
 import anyio
 from anyio.abc import Process
 
-from ci.engine.execs import ExecRunner
-from ci.engine.execution import Attachment, ExecFailed, NoSecrets
-from ci.engine.host import import_directory
+from ci.engine.execution import ExecFailed
 from ci.engine.images.bootstrap.mirror import MIRROR_VARIABLE, sources_list
 from ci.engine.images.bootstrap.wheel import Wheel, download, extract
+from ci.engine.images.oci import sha256
 from ci.engine.images.pack import EPOCH
 from ci.engine.images.unpack import unpack_layer
 from ci.engine.layers import Snapshot, remove_tree
-from ci.engine.prepare import Inputs
-from ci.engine.store import Store
-from ci.engine.vertex import DirectoryMount, DirectoryRef, Exec, Patterns, Scratch
+from ci.engine.solver import Solver
+from ci.engine.vertex import (
+    DirectoryMount,
+    DirectoryRef,
+    Exec,
+    ExecRootOutput,
+    HostDirectory,
+    ImageRoot,
+)
 from ci.errors import CiError
 
 __all__ = ["BootstrapError", "Builder"]
@@ -69,10 +74,12 @@ class BootstrapError(CiError):
 class Builder:
     """Stacks layers in the store. Each step adds at most one."""
 
-    def __init__(self, store: Store, runner: ExecRunner, base: Snapshot, name: str) -> None:
-        self._store = store
-        self._runner = runner
+    def __init__(self, solver: Solver, base: Snapshot, name: str) -> None:
+        self._solver = solver
+        self._store = store = solver.store
         self._name = name
+        #: Makes every build's scripts its own: none is answered from an earlier one.
+        self._nonce = os.urandom(8).hex()
         self._shared = store.temporary()
         self._scratch = store.temporary()
         #: All layers so far, lowest first.
@@ -107,29 +114,30 @@ class Builder:
         Raises:
             BootstrapError: it failed; the message has the end of what it printed.
         """
-        place = DirectoryRef(tree=Scratch())
+        below = self._image()
+        shared = DirectoryRef(tree=HostDirectory(path=str(self._shared), nonce=self._nonce))
         exec_ = Exec(
-            root=Scratch(),
+            root=ImageRoot(image_digest=below, reference=self._name),
             args=("/bin/sh", "-eu", "-c", script + _TIDY),
-            env=tuple(sorted(_ENVIRONMENT.items())),
+            env=tuple(sorted({**_ENVIRONMENT, "TOWPATH_BUILD": self._nonce}.items())),
             user="0:0",
-            mounts=(DirectoryMount(path=_SHARED, source=place, read_only=True),),
-        )
-        shared = import_directory(self._store, str(self._shared), Patterns())
-        inputs = Inputs(
-            root=self.snapshot,
-            mounts={_SHARED: (shared.layer,)},
-            files=frozenset(),
-            secrets={},
-            attachment=Attachment(),
+            mounts=(DirectoryMount(path=_SHARED, source=shared, read_only=True),),
         )
         try:
-            done = await self._runner.run(exec_, inputs, NoSecrets())
+            after = await self._solver.snapshot(ExecRootOutput(exec=exec_))
         except ExecFailed as error:
             raise self._failed("script", error.code, error.stdout + error.stderr) from None
-        if done.written.root is not None:
-            await anyio.to_thread.run_sync(_fix_times, self._store.layer_path(done.written.root))
-            self.snapshot = (*self.snapshot, done.written.root)
+        finally:
+            self._store.drop("image", below)
+        for layer in set(after) - set(self.snapshot):
+            await anyio.to_thread.run_sync(_fix_times, self._store.layer_path(layer))
+        self.snapshot = after
+
+    def _image(self) -> str:
+        """The layers so far as an image that the solver finds; its digest."""
+        digest = sha256(f"{self._nonce} {self.snapshot}".encode())
+        self._store.put("image", digest, {"layers": list(self.snapshot), "config": {}})
+        return digest
 
     async def program(self, wheel: Wheel, member: str, path: str) -> None:
         """Add one file of a wheel, executable, at ``path``."""

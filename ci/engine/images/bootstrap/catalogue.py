@@ -11,14 +11,12 @@ from contextlib import asynccontextmanager
 import anyio
 import structlog
 
-from ci.engine.execs import ExecRunner
 from ci.engine.images.bootstrap import debian, gitleaks, hadolint, postgres, python, trivy, zizmor
 from ci.engine.images.bootstrap.builder import Builder
 from ci.engine.images.bootstrap.recipe import Recipe
 from ci.engine.images.reference import Reference
 from ci.engine.layers import Layer, Snapshot
-from ci.engine.sandbox.box import Sandbox
-from ci.engine.sandbox.lent import Host
+from ci.engine.solver import Solver
 from ci.engine.store import Store
 
 __all__ = ["RECIPES", "Catalogue"]
@@ -75,13 +73,9 @@ class Catalogue:
     async def _build(self, recipe: Recipe, base: Snapshot, key: str) -> Snapshot:
         started = time.monotonic()
         _log.info("image.bootstrap_started", recipe=recipe.name)
-        sandbox = Sandbox(scratch=self._store.temporary())
-        try:
-            runner = ExecRunner(self._store, sandbox, Host(), parallel=1, emit=lambda _: None)
-            builder = Builder(self._store, runner, base, recipe.name)
+        async with Solver(self._store) as solver:
+            builder = Builder(solver, base, recipe.name)
             await recipe.build(builder)
-        finally:
-            sandbox.close()
         seconds = round(time.monotonic() - started, 1)
         record = {"layers": list(builder.snapshot), "recipe": recipe.name, "seconds": seconds}
         self._store.put("bootstrap", key, record)
