@@ -14,7 +14,8 @@ from ci.values import Evidence, Finding, Output, Place, Severity, Status
 
 __all__ = ["format"]
 
-_WOULD = re.compile(r"^Would reformat: (?P<path>.+)$", re.MULTILINE)
+#: As ruff before 0.15 says it, and since.
+_WOULD = re.compile(r"^(?:Would reformat: | *--> )(.+?)(?::\d+:\d+)?$", re.MULTILINE)
 
 
 async def format(source: dagger.Directory) -> Output[None]:  # noqa: A001 - the stage's name
@@ -32,7 +33,7 @@ async def format(source: dagger.Directory) -> Output[None]:  # noqa: A001 - the 
     container = container.with_directory(SOURCE, source).with_workdir(SOURCE)
     width = [] if project.uses("ruff") or not project.line_length else [project.line_length]
     ran = await run(container, [*FORMAT, *(f"--line-length={each}" for each in width), "."])
-    paths = _WOULD.findall(ran.stdout + ran.stderr) if ran.code else []
+    paths = sorted(set(_WOULD.findall(ran.stdout + ran.stderr))) if ran.code else []
     drafts = [Draft(_finding(path)) for path in paths]
     count = len(paths)
     return Output(

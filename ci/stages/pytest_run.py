@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dagger
-from dagger import ReturnType
 
 from ci.errors import StageErrored, StageSkipped
 from ci.findings import junit
-from ci.stages.python_environment import Ran, ended_by_signal
+from ci.stages.python_environment import Ran, end_of
 from ci.values import Evidence, Status, Tests
 
 __all__ = ["REPORTS", "evidence_of", "pytest"]
@@ -19,7 +18,7 @@ _FAILED, _NO_TESTS = 1, 5
 #: Of timeout(1), when it had to end the command; and when that took SIGKILL.
 _TIMED_OUT = (124, 137)
 _TAIL = 8000
-#: Seconds after SIGTERM.
+#: Seconds after SIGABRT.
 _GRACE = 10
 
 
@@ -32,26 +31,20 @@ async def pytest(
         container: What it runs in.
         command: Up to ``pytest`` itself.
         arguments: Of pytest, beside those for the reports.
-        limit: Seconds that the whole suite may take. Shortly before, pytest shows where each
-            thread is, so that a suite that hangs tells by which test.
+        limit: Seconds that the whole suite may take. Then SIGABRT has pytest's faulthandler show
+            where each thread is, so that a suite that hangs tells by which test.
 
     Raises:
         StageSkipped: it found no tests.
         StageErrored: it could not run them (a usage error, an internal one, a broken conftest),
             did not end within ``limit``, or was killed.
     """
-    dump_after = max(limit - _GRACE, limit * 0.8)
     args = [
-        "timeout", f"--kill-after={_GRACE}", str(limit), *command,
-        "-p", "no:cacheprovider", "-o", f"faulthandler_timeout={dump_after:g}",
-        f"--junitxml={_JUNIT}", *arguments,
+        "timeout", "--signal=ABRT", f"--kill-after={_GRACE}", str(limit), *command,
+        "-p", "no:cacheprovider", f"--junitxml={_JUNIT}", *arguments,
     ]  # fmt: skip
     prepared = container.with_new_file(f"{REPORTS}/.keep", "")
-    ended = prepared.with_exec(args, expect=ReturnType.ANY)
-    try:
-        ran = Ran(ended, await ended.exit_code(), await ended.stdout(), await ended.stderr())
-    except dagger.ExecError as error:
-        raise ended_by_signal("pytest", error) from error
+    ran = await end_of(prepared, args, tool="pytest")
     if ran.code in _TIMED_OUT:
         raise StageErrored(
             "pytest",
@@ -63,7 +56,7 @@ async def pytest(
         raise StageSkipped("pytest found no tests")
     if ran.code not in (0, _FAILED):
         # Collection errors end with 2 and a report that names them: the code is at fault then.
-        if await ended.exists(_JUNIT) and (await _tests(ran)).counts.total:
+        if await ran.container.exists(_JUNIT) and (await _tests(ran)).counts.total:
             return ran
         raise StageErrored(
             "pytest", got=f"exit code {ran.code}\n{ran.log.strip()}", expected="tests that can run"

@@ -17,7 +17,7 @@ __all__ = [
     "SOURCE",
     "Ran",
     "base",
-    "ended_by_signal",
+    "end_of",
     "environment",
     "installed",
     "pip",
@@ -115,9 +115,10 @@ async def environment(project: PythonProject, source: dagger.Directory) -> dagge
     is the project's choice; where its declared requirements exclude our version, theirs decide.
     """
     container = with_environment(base(project), _VENV).with_env_variable("VIRTUAL_ENV", _VENV)
-    container = installed(container, project, project.development, _VENV)
+    # First, so that projects share them, and so that what a project pins has the last word.
     if tools := [tool for tool in (MYPY, PYTEST, COVERAGE) if _is_ours(project, tool)]:
         container = container.with_exec(pip(_VENV, *tools))
+    container = installed(container, project, project.development, _VENV)
     container = _with_backend(container, project).with_directory(SOURCE, source)
     container = container.with_workdir(SOURCE)
     if not project.installable:
@@ -181,32 +182,40 @@ async def run(
 
     Raises:
         StageErrored: it ended with another code than those in ``accept``, or by a signal.
+        ExecError: something that comes before it failed.
     """
     tool = args[0].rpartition("/")[2]
-    ended = container.with_exec(args, expect=ReturnType.ANY)
-    try:
-        code = await ended.exit_code()
-    except dagger.ExecError as error:
-        raise ended_by_signal(tool, error) from error
-    ran = Ran(ended, code, await ended.stdout(), await ended.stderr())
-    if code not in accept:
+    ran = await end_of(container, args, tool=tool)
+    if ran.code not in accept:
         raise StageErrored(
             tool,
-            got=f"exit code {code}\n{ran.log.strip()}",
+            got=f"exit code {ran.code}\n{ran.log.strip()}",
             expected=f"one of {', '.join(map(str, accept))}",
         )
     return ran
 
 
-def ended_by_signal(tool: str, error: dagger.ExecError) -> StageErrored:
-    """What to raise for a tool that was killed: 137 is what the kernel does for want of memory."""
-    output = f"{error.stdout}\n{error.stderr}".strip()[-_TAIL:]
-    signal = error.exit_code - 128
-    got = f"signal {signal}" if signal > 0 else f"exit code {error.exit_code}"
-    hint = "the machine may be short of memory" if signal == 9 else ""
-    return StageErrored(
-        tool, got=f"{got}\n{output}".strip(), expected="an end of its own", hint=hint
-    )
+async def end_of(container: dagger.Container, args: list[str], *, tool: str) -> Ran:
+    """Run a tool to its end, whatever its exit code.
+
+    Raises:
+        StageErrored: a signal ended it; 9 is what the kernel sends for want of memory.
+        ExecError: something that comes before it failed.
+    """
+    ended = container.with_exec(args, expect=ReturnType.ANY)
+    try:
+        return Ran(ended, await ended.exit_code(), await ended.stdout(), await ended.stderr())
+    except dagger.ExecError as error:
+        if error.command != args:
+            raise
+        output = f"{error.stdout}\n{error.stderr}".strip()[-_TAIL:]
+        number = error.exit_code - 128
+        raise StageErrored(
+            tool,
+            got=f"signal {number}\n{output}".strip(),
+            expected="an end of its own",
+            hint="the machine may be short of memory" if number == 9 else "",
+        ) from error
 
 
 def _is_ours(project: PythonProject, tool: str) -> bool:
