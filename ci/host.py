@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,16 +23,13 @@ from dagger import dag
 from ci import config
 from ci.deploy.conductor import Checks
 from ci.deploy.environment import BackingService, EnvironmentSpec
+from ci.deploy.postgres import postgres, postgres_url
 from ci.deploy.protocol import Smoke
 from ci.deploy.targets.local.delivery import LocalDelivery
 from ci.errors import CiError, ConfigError, StageErrored
 from ci.values import DeliveryRecord, Release
 
-__all__ = ["Host", "postgres_url"]
-
-#: Where PostgreSQL's official image keeps its data.
-_POSTGRES_DATA = "/var/lib/postgresql/data"
-_USER = "app"
+__all__ = ["Host"]
 
 
 class Host:
@@ -62,13 +59,15 @@ class Host:
     ) -> DeliveryRecord:
         """Deliver ``image`` to an environment; what stands against it is in the record."""
         archive, digest = await self._archive(image)
+        services = await self._services(environment)
+        urls = {variable: postgres_url(service) for variable, service in services.items()}
         spec = EnvironmentSpec(
             project=project,
             name=name,
             port=environment.port,
-            env=self._env(environment),
+            env={"HOST": "127.0.0.1", **urls, **environment.env},
             migrate=environment.migrate,
-            services=await self._services(environment),
+            services=tuple(services.values()),
             ready=environment.ready,
             checks=Checks(ready_deadline=environment.ready_timeout),
         )
@@ -80,42 +79,19 @@ class Host:
             smoke=smoke,
         )
 
-    def _env(self, environment: config.Environment) -> Mapping[str, str]:
-        urls = {
-            variable: postgres_url(
-                password=f"${{{_service_name(variable)}.password}}",
-                port=f"${{{_service_name(variable)}.port}}",
+    async def _services(self, environment: config.Environment) -> dict[str, BackingService]:
+        """The backing services, by the variable that tells the release their URL."""
+        services = {}
+        for variable, service in environment.services.items():
+            archive, digest = await self._archive(dag.container().from_(service.image))
+            services[variable] = postgres(
+                digest=digest,
+                archive=archive,
+                image=service.image,
+                name=_service_name(variable),
                 database=service.database,
             )
-            for variable, service in environment.services.items()
-        }
-        return {"HOST": "127.0.0.1", **urls, **environment.env}
-
-    async def _services(self, environment: config.Environment) -> tuple[BackingService, ...]:
-        return tuple(
-            [
-                await self._postgres(_service_name(variable), service)
-                for variable, service in environment.services.items()
-            ]
-        )
-
-    async def _postgres(self, name: str, service: config.Service) -> BackingService:
-        archive, digest = await self._archive(dag.container().from_(service.image))
-        return BackingService(
-            name=name,
-            image=service.image,
-            digest=digest,
-            archive=archive,
-            args=("postgres", "-p", "${port}", "-c", "listen_addresses=127.0.0.1"),
-            env={
-                "POSTGRES_USER": _USER,
-                "POSTGRES_PASSWORD": "${password}",
-                "POSTGRES_DB": service.database,
-                "PGDATA": f"{_POSTGRES_DATA}/pgdata",
-            },
-            data=_POSTGRES_DATA,
-            ready=("pg_isready", "-h", "127.0.0.1", "-p", "${port}", "-U", _USER),
-        )
+        return services
 
     async def _archive(self, image: dagger.Container) -> tuple[Path, str]:
         """The image as an OCI archive on this machine, and its manifest's digest; made once."""
@@ -148,11 +124,6 @@ class Host:
         if result.returncode:
             raise StageErrored(subject, got=f"its command ended with {result.returncode}")
         return result.stdout.rstrip("\n")
-
-
-def postgres_url(*, password: str, port: str, database: str) -> str:
-    """The URL by which a program reaches its PostgreSQL on this machine."""
-    return f"postgresql://{_USER}:{password}@127.0.0.1:{port}/{database}"
 
 
 def _service_name(variable: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import tempfile
 from typing import TextIO
 
 import structlog
@@ -23,6 +24,7 @@ def configure(*, json: bool = False, verbose: bool = False, stream: TextIO | Non
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if verbose else [_file_away]),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(
@@ -31,3 +33,16 @@ def configure(*, json: bool = False, verbose: bool = False, stream: TextIO | Non
         logger_factory=structlog.PrintLoggerFactory(stream or sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+def _file_away(
+    _logger: object, _method: str, event: structlog.types.EventDict
+) -> structlog.types.EventDict:
+    """Put a traceback into a file, which the event then names: nothing is lost, nobody is hit."""
+    if "traceback" in event:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="towpath-", suffix=".traceback", delete=False
+        ) as file:
+            file.write(str(event["traceback"]))
+        event["traceback"] = file.name
+    return event
