@@ -5,7 +5,8 @@ The main object of the Dagger module, and what the ``ci`` command derives its co
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 import dagger
 from dagger import Doc, dag, field, function, object_type
@@ -26,6 +27,15 @@ Database = Annotated[
 Only = Annotated[list[str] | None, Doc("Run only these nodes of the graph and what they need.")]
 Skip = Annotated[list[str] | None, Doc("Leave these nodes of the graph out.")]
 FailFast = Annotated[bool, Doc("Stop all that runs when one node does not pass.")]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _function(cache: str) -> Callable[[F], F]:
+    """``dagger.function`` with a cache policy: "never", or "session" where a result stays true."""
+    decorate: Any = function  # its overloads leave the policy out
+    decorated: Callable[[F], F] = decorate(cache=cache)
+    return decorated
 
 
 @object_type
@@ -57,7 +67,7 @@ class RunNotPassed(CiError):
 class Ci:
     """Takes a commit to production: the stages of a pipeline, and the pipeline."""
 
-    @function(cache="never")
+    @_function("never")
     async def pipeline(
         self,
         ws: dagger.Workspace,
@@ -75,7 +85,7 @@ class Ci:
         ended = await _whole(_source(ws, source), database, only, skip, fail_fast=fail_fast)
         return ended.check().summary
 
-    @function(cache="never")
+    @_function("never")
     async def run(
         self,
         ws: dagger.Workspace,
@@ -91,86 +101,86 @@ class Ci:
         by the verdict.
         """
         ended = await _whole(_source(ws, source), database, only, skip, fail_fast=fail_fast)
-        return Run(
+        return Run(  # type: ignore[call-arg]  # the decorator makes its constructor
             outcome=ended.verdict.outcome.value,
             summary=ended.summary,
             reports=_folder(ended),
             exit_code=ended.exit_code,
         )
 
-    @function(cache="session")
+    @_function("session")
     async def format(self, ws: dagger.Workspace, source: Source = None) -> str:
         """Check that the code is formatted."""
         return await _alone("format", _source(ws, source))
 
-    @function(cache="session")
+    @_function("session")
     async def lint(self, ws: dagger.Workspace, source: Source = None) -> str:
         """Lint the code."""
         return await _alone("lint", _source(ws, source))
 
-    @function(cache="session")
+    @_function("session")
     async def types(self, ws: dagger.Workspace, source: Source = None) -> str:
         """Check the types."""
         return await _alone("types", _source(ws, source))
 
-    @function(cache="session")
+    @_function("session")
     async def sast(self, ws: dagger.Workspace, source: Source = None) -> str:
         """Look for insecure code."""
         return await _alone("sast", _source(ws, source))
 
-    @function(cache="session")
+    @_function("session")
     async def secrets(self, ws: dagger.Workspace, source: Source = None) -> str:
         """Look for committed secrets, in the history too."""
         return await _alone("secrets", _source(ws, source))
 
-    @function(cache="session")
+    @_function("session")
     async def dependencies(
         self, ws: dagger.Workspace, source: Source = None, database: Database = None
     ) -> str:
         """Look for known vulnerabilities in the dependencies."""
         return await _alone("dependencies", _source(ws, source), database)
 
-    @function(cache="session")
+    @_function("session")
     async def iac(self, ws: dagger.Workspace, source: Source = None) -> str:
         """Look for misconfiguration in infrastructure as code."""
         return await _alone("iac", _source(ws, source))
 
-    @function(cache="session")
+    @_function("session")
     async def workflows(self, ws: dagger.Workspace, source: Source = None) -> str:
         """Audit the GitHub Actions workflows."""
         return await _alone("workflows", _source(ws, source))
 
-    @function(cache="session")
+    @_function("session")
     async def unit(self, ws: dagger.Workspace, source: Source = None) -> str:
         """Run the unit tests and measure their coverage."""
         return await _alone("unit", _source(ws, source))
 
-    @function(cache="session")
+    @_function("session")
     async def integration(self, ws: dagger.Workspace, source: Source = None) -> str:
         """Run the integration tests, with the services that they need."""
         return await _alone("integration", _source(ws, source))
 
-    @function(cache="session")
+    @_function("session")
     async def build(self, ws: dagger.Workspace, source: Source = None) -> dagger.Container:
         """Build the image."""
         inputs = await read(_source(ws, source))
         return await pipeline.built(inputs)
 
-    @function(cache="session")
+    @_function("session")
     async def sbom(self, ws: dagger.Workspace, source: Source = None) -> dagger.Directory:
         """Build the image and list what is in it, as CycloneDX and SPDX."""
         inputs = await read(_source(ws, source))
         ended = await pipeline.execute(pipeline.alone(inputs, "sbom"), inputs)
         return _folder(ended.check()).directory("sbom")
 
-    @function(cache="session")
+    @_function("session")
     async def scan(
         self, ws: dagger.Workspace, source: Source = None, database: Database = None
     ) -> str:
         """Build the image and look for known vulnerabilities in it."""
         return await _alone("scan", _source(ws, source), database)
 
-    @function(cache="never")
+    @_function("never")
     async def smoke(
         self,
         ws: dagger.Workspace,
@@ -182,7 +192,7 @@ class Ci:
         ended = await pipeline.execute(pipeline.smoke_alone(inputs, url), inputs)
         return ended.check().summary
 
-    @function(cache="session")
+    @_function("session")
     async def graph(
         self,
         ws: dagger.Workspace,
