@@ -31,6 +31,8 @@ _PYTHON = """
   python3.11 python3.11-minimal python3.11-venv python3-distutils python3-lib2to3
 """
 
+# Scanners take the SBOM of pip for one of the image, and warn.
+#
 # Byte code is checked by neither time nor hash: nobody edits the standard library in place, times
 # in images are not kept, and an interpreter without valid byte code starts three times slower.
 _SCRIPT = f"""
@@ -53,6 +55,7 @@ python3 -IB -m ensurepip > /dev/null
 python3 -IB -m pip --disable-pip-version-check --no-cache-dir install -q --no-index --no-compile \\
   --root-user-action ignore /.bootstrap/*.whl
 ln -sf pip3 pip
+rm -f /usr/local/lib/python3.11/site-packages/pip/_vendor/bom.cdx.json
 python3 -IB -m compileall -q -f -j 0 --invalidation-mode unchecked-hash /usr/local/lib/python3.11
 python3 --version; pip --version
 """
@@ -83,7 +86,7 @@ async def _build_full(builder: Builder) -> None:
 
 PYTHON_3_11 = Recipe(
     name="python-3.11-bookworm",
-    revision=2,
+    revision=3,
     references=(
         "python:3.11-slim-bookworm",
         "python:3.11-slim",
