@@ -36,6 +36,7 @@ __all__ = ["register", "within_engine"]
 RUNS = Path(".towpath/runs")
 INTERRUPTED = 130
 ERRORED = 2
+_GIB = 1024**3
 
 Project = Annotated[str, Parameter(help="Only this project's environments.")]
 Name = Annotated[str, Parameter(help="The environment.")]
@@ -167,10 +168,16 @@ def _engine_run(
 
 def _engine_df() -> None:
     """What the engine's store holds, and how large it is."""
-    from ci.engine.store import Store  # noqa: PLC0415 - an extra, and costly to import
+    from ci.engine.prune import usage  # noqa: PLC0415 - an extra, and costly to import
+    from ci.engine.store import Store  # noqa: PLC0415 - as above
 
     with Store(Settings.from_environment().cache) as store:
-        print(store.usage())
+        used = usage(store)
+    print(f"layers   {used.layers:>6} {_gib(used.layer_bytes)}")
+    print(f"blobs    {'':>6} {_gib(used.blob_bytes)}")
+    print(f"volumes  {used.volumes:>6} {_gib(used.volume_bytes)}")
+    print(f"records  {used.records:>6}")
+    print(f"total    {'':>6} {_gib(used.total_bytes)}")
 
 
 def _engine_prune(
@@ -179,14 +186,23 @@ def _engine_prune(
     days: Annotated[float | None, Parameter(help="Drop what was not used for so long.")] = None,
 ) -> None:
     """Drop what was not used for longest from the engine's store."""
-    from ci.engine.store import Store  # noqa: PLC0415 - an extra, and costly to import
+    from ci.engine.prune import prune  # noqa: PLC0415 - an extra, and costly to import
+    from ci.engine.store import Store  # noqa: PLC0415 - as above
 
     with Store(Settings.from_environment().cache) as store:
-        freed = store.prune(
-            max_bytes=int(max_gib * 1024**3),
+        gone = prune(
+            store,
+            max_bytes=int(max_gib * _GIB),
             older_than=timedelta(days=days).total_seconds() if days is not None else None,
         )
-    print(freed)
+    print(
+        f"dropped {gone.layers} layers, {gone.blobs} blobs, {gone.volumes} volumes and"
+        f" {gone.records} records: {_gib(gone.bytes).strip()}"
+    )
+
+
+def _gib(size: int) -> str:
+    return f"{size / _GIB:>8.2f} GiB"
 
 
 # -- environments ---------------------------------------------------------------------------------
