@@ -19,7 +19,8 @@ from ci.clock import Clock, SystemClock
 from ci.errors import StageErrored
 from ci.findings.report import read_json
 from ci.stages import programs
-from ci.stages.python_environment import base, run
+from ci.stages.batch import Command, batch
+from ci.stages.python_environment import base
 from ci.stages.tools import TRIVY_DATABASES, TRIVY_IMAGE
 from ci.values import Database, Value
 
@@ -137,16 +138,17 @@ async def _describe(folder: dagger.Directory) -> _Description:
         .with_new_file("/programs/read_database.py", programs.text("read_database"))
         .with_mounted_directory(_FOLDER, folder)
     )
-    ran = await run(container, ["python", "/programs/read_database.py", _FOLDER])
-    if ran.code:
+    command = Command(args=["python", "/programs/read_database.py", _FOLDER])
+    ended = (await batch(container, {"read-database": command}))["read-database"].check(0, 1)
+    if ended.code:
         raise StageErrored(
             "vulnerability database",
-            got=ran.stderr.strip(),
+            got=ended.stderr.strip(),
             expected="a sound trivy.db",
             hint=_HINT,
         )
     return read_json(
-        ran.stdout, _Description, subject="the vulnerability database", expected="a Trivy database"
+        ended.stdout, _Description, subject="the vulnerability database", expected="Trivy's"
     )
 
 

@@ -19,10 +19,10 @@ from ci.findings import trivy as reports
 from ci.stages import database as databases
 from ci.stages import trivy
 from ci.stages.database import VulnerabilityDatabase
-from ci.stages.lockfiles import PATTERNS, Lock, canonical, parse
+from ci.stages.lockfiles import PATTERNS, Lock, canonical, is_lock, parse
 from ci.stages.proof import Sample, require
 from ci.stages.python_environment import SOURCE, base, run
-from ci.stages.scanning import VENDORED, told
+from ci.stages.scanning import VENDORED, read, told
 from ci.values import Evidence, Output, Scanner, Status
 
 __all__ = ["dependencies"]
@@ -52,7 +52,7 @@ async def dependencies(
             package, or open versions could not be resolved.
     """
     files = source.filter(include=[*PATTERNS], exclude=[*VENDORED, *_NOT_OURS])
-    paths = sorted({path for pattern in PATTERNS for path in await files.glob(pattern)})
+    paths = sorted(path for path in await files.glob("**/*") if is_lock(path))
     if not paths:
         raise StageSkipped(
             "no lock file and no requirements file",
@@ -60,7 +60,8 @@ async def dependencies(
             "or pylock.toml",
         )
     sound = await databases.prepare(database, clock=clock)
-    locks = [parse(path, await files.file(path).contents()) for path in paths]
+    texts = await read(files, paths)
+    locks = [parse(path, texts[path]) for path in paths]
     locks = [await _resolved(lock, source, sound) if lock.unpinned else lock for lock in locks]
     planted = _sample(sound)
     container = trivy.container(sound).with_directory(_SCANNED, _folder(locks))

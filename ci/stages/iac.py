@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 import dagger
@@ -15,8 +16,8 @@ import dagger
 from ci.errors import StageErrored, StageSkipped
 from ci.findings import trivy as reports
 from ci.stages import trivy
+from ci.stages.batch import Command, batch
 from ci.stages.proof import IAC, require, with_sample
-from ci.stages.python_environment import run
 from ci.stages.scanning import VENDORED, told, unread
 from ci.values import Evidence, Output, Scanner, Status
 
@@ -94,16 +95,20 @@ async def iac(source: dagger.Directory) -> Output[None]:
 async def _files(container: dagger.Container, code: dagger.Directory) -> dict[str, set[str]]:
     """Paths by kind: those that Trivy knows by name, and those that it knows by what is in them."""
     files: defaultdict[str, set[str]] = defaultdict(set)
-    for kind, names in _NAMED.items():
-        for name in names:
-            files[kind].update(await code.glob(f"**/{name}"))
+    paths = [path for path in await code.glob("**/*") if not path.endswith("/")]
+    for path in paths:
+        for kind, names in _NAMED.items():
+            if any(fnmatchcase(PurePosixPath(path).name, name) for name in names):
+                files[kind].add(path)
     charts = {str(PurePosixPath(path).parent) for path in files["helm"]}
-    ran = await run(container.with_workdir(_SOURCE), ["sh", "-c", _CLASSIFY], accept=(0,))
-    for line in ran.stdout.splitlines():
-        kind, _, path = line.partition(" ./")
-        if not charts & {str(parent) for parent in PurePosixPath(path).parents}:
-            files[kind].add(path)
-    return {kind: paths for kind, paths in files.items() if paths}
+    if any(path.endswith((".yaml", ".yml", ".json")) for path in paths):
+        command = Command(args=["sh", "-c", _CLASSIFY], workdir=_SOURCE)
+        ended = (await batch(container, {"classify": command}))["classify"].check(0)
+        for line in ended.stdout.splitlines():
+            kind, _, path = line.partition(" ./")
+            if not charts & {str(parent) for parent in PurePosixPath(path).parents}:
+                files[kind].add(path)
+    return {kind: found for kind, found in files.items() if found}
 
 
 def _targets(report: reports.TrivyReport) -> set[str]:

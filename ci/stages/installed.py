@@ -10,8 +10,9 @@ import dagger
 from ci.errors import StageErrored
 from ci.findings.report import read_json
 from ci.stages import programs
+from ci.stages.batch import Command, batch
 from ci.stages.lockfiles import canonical
-from ci.stages.python_environment import base, run
+from ci.stages.python_environment import base
 from ci.values import Value
 
 __all__ = ["Installed", "System", "inventory"]
@@ -91,8 +92,9 @@ async def inventory(root: dagger.Directory) -> Installed:
         .with_new_file(_PROGRAM, programs.text("inventory"))
         .with_mounted_directory(_ROOT, root)
     )
-    ran = await run(container, ["python", _PROGRAM, _ROOT], accept=(0,))
-    return read_json(ran.stdout, Installed, subject="the inventory", expected="a list of packages")
+    command = Command(args=["python", _PROGRAM, _ROOT])
+    ended = (await batch(container, {"inventory": command}))["inventory"].check(0)
+    return read_json(ended.stdout, Installed, subject="the inventory", expected="lists of packages")
 
 
 def spellings(version: str) -> set[str]:

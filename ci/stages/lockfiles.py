@@ -16,13 +16,17 @@ from typing import Any, Self
 
 from ci.errors import StageFailed
 
-__all__ = ["PATTERNS", "Lock", "canonical", "parse"]
+__all__ = ["PATTERNS", "Lock", "canonical", "is_lock", "parse"]
 
 #: Where lock files are looked for, as patterns of a folder's files.
 PATTERNS = (
     "**/requirements*.txt", "**/requirements*.lock", "**/requirements/*.txt", "**/poetry.lock",
     "**/uv.lock", "**/Pipfile.lock", "**/pylock.toml", "**/pylock.*.toml",
 )  # fmt: skip
+_PATH = re.compile(
+    r"(?:^|/)(?:requirements[^/]*\.(?:txt|lock)|requirements/[^/]+\.txt|poetry\.lock|uv\.lock"
+    r"|Pipfile\.lock|pylock\.(?:[^/]+\.)?toml)$"
+)
 _PIN = re.compile(r"([A-Za-z0-9][\w.-]*)\s*(?:\[[^\]]*\])?\s*==\s*([\w.!+-]+)$")
 #: Lines that say how to install and not what.
 _OPTION = re.compile(
@@ -53,6 +57,11 @@ class Lock:
         pins = tuple(sorted({*packages}))
         text = "".join(f"{name}=={version}\n" for name, version in pins)
         return cls(path=path, type="pip", text=text, packages=pins, unpinned=unpinned)
+
+
+def is_lock(path: str) -> bool:
+    """Whether a file of this path is a lock file; ``PATTERNS`` match these and no others."""
+    return bool(_PATH.search(path))
 
 
 def canonical(name: str) -> str:

@@ -8,8 +8,9 @@ all that comes; waivers in ci.toml do.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePosixPath
+from typing import TypeAlias
 
 import dagger
 
@@ -17,34 +18,39 @@ from ci.errors import StageErrored, StageSkipped
 from ci.findings import sarif
 from ci.findings.report import ScanReport
 from ci.findings.twins import without_twins
+from ci.stages.batch import REPORT, Command, Ended, batch
 from ci.stages.proof import PYTHON, require, with_sample
-from ci.stages.python_environment import SOURCE, base, run, with_tools
+from ci.stages.python_environment import SOURCE, base, with_tools
 from ci.stages.scanning import VENDORED, texts, told, unread
 from ci.stages.tools import BANDIT, RUFF
 from ci.values import Evidence, Finding, Output, Scanner, Status
 
 __all__ = ["sast"]
 
+#: Number of the rule, path and line.
+Fault: TypeAlias = tuple[str, str, int | None]
+
 _PLANTED = "/planted"
-_REPORT = "/tmp/report.sarif"  # noqa: S108 - in the container
 #: ``assert`` is what tests are made of.
 _ASSERT = frozenset({"S101", "B101"})
 #: Takes the place of the tools' own lists of folders to leave out, and matches nothing.
 _NOTHING = ".towpath-nothing"
 _RUFF = ["ruff", "check", "--isolated", "--no-cache", f"--exclude={_NOTHING}",
          "--no-respect-gitignore", "--select=S", "--target-version=py314"]  # fmt: skip
-_RUFF_SARIF = [*_RUFF, "--exit-zero", "--output-format=sarif", f"--output-file={_REPORT}", "."]
-_BANDIT_SARIF = ["bandit", "--recursive", ".", "--quiet", "--exit-zero", "--ini=/dev/null",
-                 f"--exclude=/{_NOTHING}", "--format=sarif", f"--output={_REPORT}"]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Scan:
-    """What one tool reported of one folder."""
-
-    report: ScanReport
-    #: SARIF.
-    text: str
+_SARIF: Mapping[str, list[str]] = {
+    "ruff": [*_RUFF, "--exit-zero", "--output-format=sarif", f"--output-file={REPORT}", "."],
+    "bandit": ["bandit", "--recursive", ".", "--quiet", "--exit-zero", "--ini=/dev/null",
+               f"--exclude=/{_NOTHING}", "--format=sarif", f"--output={REPORT}"],
+}  # fmt: skip
+_COMMANDS: Mapping[str, Command] = {
+    "ruff": Command(args=_SARIF["ruff"], workdir=SOURCE),
+    "bandit": Command(args=_SARIF["bandit"], workdir=SOURCE),
+    "ruff-files": Command(args=[*_RUFF, "--show-files", "."], workdir=SOURCE),
+    "ruff-all": Command(args=[*_SARIF["ruff"], "--ignore-noqa"], workdir=SOURCE),
+    "bandit-all": Command(args=[*_SARIF["bandit"], "--ignore-nosec"], workdir=SOURCE),
+    "ruff-planted": Command(args=_SARIF["ruff"], workdir=_PLANTED),
+    "bandit-planted": Command(args=_SARIF["bandit"], workdir=_PLANTED),
+}
 
 
 async def sast(source: dagger.Directory) -> Output[None]:
@@ -58,32 +64,18 @@ async def sast(source: dagger.Directory) -> Output[None]:
     files = frozenset(await code.glob("**/*.py"))
     if not files:
         raise StageSkipped("no Python files", expected="*.py outside of installed packages")
-    tools = with_tools(base(), RUFF, BANDIT)
-    planted = with_sample(tools, _PLANTED, PYTHON).with_workdir(_PLANTED)
-    container = tools.with_mounted_directory(SOURCE, code).with_workdir(SOURCE)
-
-    ruff = await _scan(container, "ruff", _RUFF_SARIF, code)
-    seen = (await run(container, [*_RUFF, "--show-files", "."], accept=(0,))).stdout
-    _complete("ruff", {line.removeprefix(f"{SOURCE}/") for line in seen.splitlines()}, files)
-
-    bandit = await _scan(container, "bandit", _BANDIT_SARIF, code)
-    metrics = json.loads(bandit.text)["runs"][0].get("properties", {}).get("metrics", {})
-    _complete("bandit", {path.removeprefix("./") for path in metrics}, files)
-
-    scanners = []
-    for scan, command in ((ruff, _RUFF_SARIF), (bandit, _BANDIT_SARIF)):
-        name = scan.report.scanner
-        found = (await _scan(planted, name, command)).report.findings
-        proof = require({finding.rule[1:] for finding in found}, PYTHON, scanner=name)
-        version = scan.report.version.removeprefix(name).strip()
-        scanners.append(Scanner(name=name, version=version, proven=True, proof=proof))
-    accepted = await _suppressed(container, ruff, [*_RUFF_SARIF, "--ignore-noqa"])
-    accepted |= await _suppressed(container, bandit, [*_BANDIT_SARIF, "--ignore-nosec"])
-    both = [f for s in (ruff, bandit) for f in s.report.findings]
+    tools = with_sample(with_tools(base(), RUFF, BANDIT), _PLANTED, PYTHON)
+    ended = await batch(tools.with_mounted_directory(SOURCE, code), _COMMANDS)
+    _check_files(ended, files)
+    ruff, bandit = _parse(ended["ruff"]), _parse(ended["bandit"])
+    accepted = _suppressed(ruff, ended["ruff-all"]) | _suppressed(bandit, ended["bandit-all"])
+    if counted := _counted((ruff, bandit), accepted):
+        sources = await texts(code, counted)
+        ruff, bandit = _parse(ended["ruff"], sources), _parse(ended["bandit"], sources)
     findings = (
-        *without_twins(f for f in both if _fault(f) not in accepted and not _is_test(f)),
+        *without_twins(_counted((ruff, bandit), accepted)),
         # What ruff cannot read is no Python of any version; Bandit reads that of its own only.
-        *unread("ruff", ruff.report.problems),
+        *unread("ruff", ruff.problems),
     )
     return Output(
         evidence=Evidence(
@@ -91,47 +83,57 @@ async def sast(source: dagger.Directory) -> Output[None]:
             status=Status.PASSED,
             summary=told(findings, f"{len(files)} Python file{'s' * (len(files) != 1)}"),
             findings=findings,
-            scanners=tuple(scanners),
-            log="\n".join(f"not read by bandit: {each}" for each in bandit.report.problems),
+            scanners=tuple(_proven(r, ended[f"{r.scanner}-planted"]) for r in (ruff, bandit)),
+            log="\n".join(f"not read by bandit: {each}" for each in bandit.problems),
         ),
-        reports={"ruff.sarif": ruff.text, "bandit.sarif": bandit.text},
+        reports={f"{name}.sarif": ended[name].report for name in ("ruff", "bandit")},
     )
 
 
-async def _scan(
-    container: dagger.Container, name: str, command: list[str], code: dagger.Directory | None = None
-) -> _Scan:
-    """Run a tool that writes SARIF to ``_REPORT``; fingerprints are of the lines in ``code``."""
-    ran = await run(container, command, accept=(0,))
-    text = await ran.container.file(_REPORT).contents()
-    report = sarif.parse(text, scanner=name, root=SOURCE)
-    if code and report.findings:
-        sources = await texts(code, report.findings)
-        report = sarif.parse(text, scanner=name, root=SOURCE, sources=sources)
-    return _Scan(report, text)
+def _parse(ended: Ended, sources: Mapping[str, str] | None = None) -> ScanReport:
+    """The report of a tool; fingerprints are of the lines in ``sources``."""
+    name = ended.name.partition("-")[0]
+    return sarif.parse(ended.check(0).report, scanner=name, root=SOURCE, sources=sources or {})
 
 
-async def _suppressed(
-    container: dagger.Container, scan: _Scan, command: list[str]
-) -> set[tuple[str, str, int | None]]:
+def _counted(reports: Iterable[ScanReport], accepted: Collection[Fault]) -> list[Finding]:
+    found = [finding for report in reports for finding in report.findings]
+    return [f for f in found if _fault(f) not in accepted and not _is_test(f)]
+
+
+def _proven(report: ScanReport, planted: Ended) -> Scanner:
+    found = {finding.rule[1:] for finding in _parse(planted).findings}
+    proof = require(found, PYTHON, scanner=report.scanner)
+    version = report.version.removeprefix(report.scanner).strip()
+    return Scanner(name=report.scanner, version=version, proven=True, proof=proof)
+
+
+def _suppressed(report: ScanReport, everything: Ended) -> set[Fault]:
     """What a comment beside the line accepts, so that its twin of the other tool is accepted."""
-    everything = (await _scan(container, scan.report.scanner, command)).report.findings
-    return {_fault(f) for f in everything} - {_fault(f) for f in scan.report.findings}
+    return {_fault(f) for f in _parse(everything).findings} - {_fault(f) for f in report.findings}
 
 
-def _fault(finding: Finding) -> tuple[str, str, int | None]:
+def _fault(finding: Finding) -> Fault:
     """Alike for ruff's S307 and Bandit's B307 of one line."""
     place = finding.place
     return finding.rule[1:], place.path if place else "", place.line if place else None
 
 
-def _complete(name: str, seen: set[str], files: frozenset[str]) -> None:
-    if missed := sorted(files - seen):
-        raise StageErrored(
-            f"{name} left {len(missed)} of {len(files)} Python files out",
-            got=", ".join(missed[:10]),
-            expected="every file looked at",
-        )
+def _check_files(ended: Mapping[str, Ended], files: frozenset[str]) -> None:
+    """Raise unless both tools looked at every file."""
+    shown = ended["ruff-files"].check(0).stdout.splitlines()
+    properties = json.loads(ended["bandit"].report)["runs"][0].get("properties", {})
+    seen = {
+        "ruff": {path.removeprefix(f"{SOURCE}/") for path in shown},
+        "bandit": {path.removeprefix("./") for path in properties.get("metrics", {})},
+    }
+    for name, paths in seen.items():
+        if missed := sorted(files - paths):
+            raise StageErrored(
+                f"{name} left {len(missed)} of {len(files)} Python files out",
+                got=", ".join(missed[:10]),
+                expected="every file looked at",
+            )
 
 
 def _is_test(finding: Finding) -> bool:

@@ -153,5 +153,10 @@ def _wheel(advisory: Advisory) -> dict[str, str]:
 
 
 async def _image(image: dagger.Container) -> Image:
-    labels = {await label.name(): await label.value() for label in await image.labels()}
-    return Image(user=await image.user(), labels=tuple(sorted(labels.items())))
+    """Whom it runs as, and the labels that say what it is."""
+    found: dict[str, str] = {}
+    for name in ("title", "version", "revision"):
+        label = f"org.opencontainers.image.{name}"
+        if value := await image.label(label):
+            found[label] = value
+    return Image(user=await image.user(), labels=tuple(sorted(found.items())))

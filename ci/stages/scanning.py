@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import anyio
 import dagger
@@ -11,7 +11,7 @@ import dagger
 from ci.findings.fingerprint import Draft, seal
 from ci.values import Finding, Place, Severity
 
-__all__ = ["VENDORED", "texts", "told", "unread"]
+__all__ = ["VENDORED", "read", "texts", "told", "unread"]
 
 #: Where other people's code lies: installed packages, environments.
 VENDORED = [
@@ -23,17 +23,21 @@ _AT_ONCE = 16
 
 async def texts(source: dagger.Directory, findings: Iterable[Finding]) -> dict[str, str]:
     """The text of each file that a finding is in, by its path."""
-    paths = sorted({finding.place.path for finding in findings if finding.place})
+    return await read(source, {finding.place.path for finding in findings if finding.place})
+
+
+async def read(source: dagger.Directory, paths: Collection[str]) -> dict[str, str]:
+    """The text of each of these files, by its path."""
     found: dict[str, str] = {}
     limit = anyio.CapacityLimiter(_AT_ONCE)
 
-    async def read(path: str) -> None:
+    async def one(path: str) -> None:
         async with limit:
             found[path] = await source.file(path).contents()
 
     async with anyio.create_task_group() as tasks:
-        for path in paths:
-            tasks.start_soon(read, path)
+        for path in sorted(paths):
+            tasks.start_soon(one, path)
     return found
 
 

@@ -8,7 +8,8 @@ known and harmless is accepted by a waiver in ci.toml. No secret stands in a fin
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 import dagger
@@ -16,8 +17,8 @@ from dagger import dag
 
 from ci.errors import StageErrored, StageSkipped
 from ci.findings import sarif
+from ci.stages.batch import REPORT, Command, Ended, batch
 from ci.stages.proof import SECRETS, require, with_sample
-from ci.stages.python_environment import run
 from ci.stages.scanning import told
 from ci.stages.tools import GITLEAKS_IMAGE
 from ci.values import Evidence, Finding, Output, Scanner, Status
@@ -26,34 +27,34 @@ __all__ = ["secrets"]
 
 #: Gitleaks reads .gitleaksignore from where it stands and from the folder that it is given: the
 #: files lie one folder further down, and a history is named by GIT_DIR.
-_GIVEN = "/given"
-_SOURCE = f"{_GIVEN}/source"
-_PLANTED = f"{_GIVEN}/planted"
+_FILES = "/files/source"
+_PLANTED = "/planted/source"
 _HISTORY = "/history.git"
 _EMPTY = "/empty"
-_REPORT = "/tmp/report.sarif"  # noqa: S108 - in the container
 _RULES = "/etc/towpath-gitleaks.toml"
 _IGNORED = "/etc/towpath-gitleaksignore"
 _OPTIONS = [
     "--redact", "--no-banner", "--no-color", "--exit-code=0", f"--config={_RULES}",
-    f"--gitleaks-ignore-path={_IGNORED}", "--report-format=sarif", f"--report-path={_REPORT}",
+    f"--gitleaks-ignore-path={_IGNORED}", "--report-format=sarif", f"--report-path={REPORT}",
 ]  # fmt: skip
 #: What gitleaks says when all is well; any other warning or error means that it left something out.
 _EXPECTED = re.compile(r"WRN leaks found: \d+$")
 _TROUBLE = re.compile(r"^\S+ (?:WRN|ERR|FTL) ")
-_COMMIT = """
+#: The repository's owner is whoever the engine says, and is trusted.
+_TRUSTED = {
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "safe.directory",
+    "GIT_CONFIG_VALUE_0": "*",
+}
+#: A repository whose planted secret is gone from its last commit, then a scan of its history.
+_SCAN_PLANTED = f"""
+cp -r {_PLANTED} /planted/history && cd /planted/history
+export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@example.invalid
+export GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@example.invalid
 git init --quiet . && git add --all && git commit --quiet --message planted
-git rm --quiet -r . && git commit --quiet --allow-empty --message removed
+git rm --quiet -r . && git commit --quiet --message removed
+cd {_EMPTY} && export GIT_DIR=/planted/history/.git && exec "$@"
 """
-
-
-@dataclass(frozen=True)
-class _Scan:
-    """What one scan reported."""
-
-    findings: tuple[Finding, ...]
-    #: SARIF.
-    text: str
 
 
 async def secrets(source: dagger.Directory) -> Output[None]:
@@ -69,31 +70,24 @@ async def secrets(source: dagger.Directory) -> Output[None]:
     entries = set(await source.entries())
     if not entries - {".git", ".git/"}:
         raise StageSkipped("no files", expected="a repository with files in it")
-    tools = _tools()
-    planted = with_sample(tools, _PLANTED, SECRETS)
-    files = source.filter(exclude=[".git"])
-    present = await _scan(tools.with_mounted_directory(_SOURCE, files), "dir", _SOURCE)
-    found = (await _scan(planted, "dir", _PLANTED)).findings
-    proof = require({finding.rule for finding in found}, SECRETS, scanner="gitleaks")
-    findings, looked_at = present.findings, "the files"
-    reports = {"gitleaks.sarif": present.text}
-    if ".git" in entries:
-        looked_at += "; the history is not here: .git is a link to it"
-    elif ".git/" in entries:
-        commits = await _commits(tools, source.directory(".git"))
+    history = source.directory(".git") if ".git/" in entries else None
+    ended = await batch(_container(source, history), _commands(with_history=history is not None))
+    findings, text = _scan(ended["gitleaks"])
+    looked_at, reports = "the files", {"gitleaks.sarif": text}
+    proof = _proof(ended["gitleaks-planted"])
+    if history:
+        commits = _commits(ended)
+        past, text = _scan(ended["gitleaks-history"])
+        _proof(ended["gitleaks-history-planted"])
+        known = {_place(finding) for finding in findings}
+        findings += tuple(f for f in past if _place(f) not in known)
         looked_at += f" and {commits}"
-        if commits.count:
-            history = await _scan(commits.container, "git")
-            committed = planted.with_workdir(_PLANTED).with_exec(["sh", "-ec", _COMMIT])
-            committed = committed.with_env_variable("GIT_DIR", f"{_PLANTED}/.git")
-            found = (await _scan(committed.with_workdir(_EMPTY), "git")).findings
-            require({finding.rule for finding in found}, SECRETS, scanner="gitleaks in a history")
-            known = {_place(finding) for finding in findings}
-            findings += tuple(f for f in history.findings if _place(f) not in known)
-            reports["gitleaks-history.sarif"] = history.text
-            proof += ", in files and in a history"
-    version = (await run(tools, ["gitleaks", "version"], accept=(0,))).stdout.strip()
-    scanner = Scanner(name="gitleaks", version=version.removeprefix("v"), proven=True, proof=proof)
+        proof += ", in files and in a history"
+        reports["gitleaks-history.sarif"] = text
+    elif ".git" in entries:
+        looked_at += "; the history is not here: .git is a link to it"
+    version = ended["version"].check(0).stdout.strip().removeprefix("v")
+    scanner = Scanner(name="gitleaks", version=version, proven=True, proof=proof)
     return Output(
         evidence=Evidence(
             stage="secrets",
@@ -106,21 +100,7 @@ async def secrets(source: dagger.Directory) -> Output[None]:
     )
 
 
-@dataclass(frozen=True)
-class _History:
-    """The commits that can be scanned, in a container that stands in their repository."""
-
-    container: dagger.Container
-    count: int
-    shallow: bool
-
-    def __str__(self) -> str:
-        counted = f"{self.count} commit{'s' * (self.count != 1)}"
-        return counted + (" of a shallow history" if self.shallow else "")
-
-
-def _tools() -> dagger.Container:
-    """Gitleaks and git; the repository's owner is whoever the engine says, and is trusted."""
+def _container(source: dagger.Directory, history: dagger.Directory | None) -> dagger.Container:
     container = (
         dag.container()
         .from_(GITLEAKS_IMAGE)
@@ -128,53 +108,73 @@ def _tools() -> dagger.Container:
         .with_new_file(_RULES, "[extend]\nuseDefault = true\n")
         .with_new_file(_IGNORED, "")
         .with_new_file(f"{_EMPTY}/.keep", "")
-        .with_workdir(_EMPTY)
-        .with_env_variable("GIT_CONFIG_COUNT", "1")
-        .with_env_variable("GIT_CONFIG_KEY_0", "safe.directory")
-        .with_env_variable("GIT_CONFIG_VALUE_0", "*")
+        .with_mounted_directory(_FILES, source.filter(exclude=[".git"]))
     )
-    for who in ("AUTHOR", "COMMITTER"):
-        container = (
-            container.with_env_variable(f"GIT_{who}_NAME", "planted")
-            .with_env_variable(f"GIT_{who}_EMAIL", "planted@example.invalid")
-            .with_env_variable(f"GIT_{who}_DATE", "2026-01-01T00:00:00Z")
-        )
-    return container
+    container = with_sample(container, _PLANTED, SECRETS)
+    return container.with_mounted_directory(_HISTORY, history) if history else container
 
 
-async def _commits(tools: dagger.Container, git: dagger.Directory) -> _History:
-    """How much history there is.
+def _commands(*, with_history: bool) -> dict[str, Command]:
+    """What runs, by name; the planted secrets are looked for exactly as the others."""
+    commands = {
+        "version": Command(args=["gitleaks", "version"]),
+        "gitleaks": _gitleaks("dir", str(PurePosixPath(_FILES).parent)),
+        "gitleaks-planted": _gitleaks("dir", str(PurePosixPath(_PLANTED).parent)),
+    }
+    if not with_history:
+        return commands
+    env = {**_TRUSTED, "GIT_DIR": _HISTORY}
+    past = _gitleaks("git", _EMPTY)
+    count, shallow = ["rev-list", "--all", "--count"], ["rev-parse", "--is-shallow-repository"]
+    return commands | {
+        "git-count": Command(args=["git", *count], env=env),
+        "git-shallow": Command(args=["git", *shallow], env=env),
+        "gitleaks-history": replace(past, env=env),
+        "gitleaks-history-planted": Command(
+            args=["sh", "-ec", _SCAN_PLANTED, "planted", *past.args], env=_TRUSTED
+        ),
+    }
+
+
+def _gitleaks(kind: str, folder: str) -> Command:
+    return Command(args=["gitleaks", kind, *_OPTIONS, folder], workdir=_EMPTY)
+
+
+def _commits(ended: Mapping[str, Ended]) -> str:
+    """How much history there is, in words.
 
     Raises:
         StageErrored: git cannot read it.
     """
-    container = tools.with_mounted_directory(_HISTORY, git).with_env_variable("GIT_DIR", _HISTORY)
-    # An exit code of git's own, 128, would be taken for a signal.
-    count = await run(container, ["sh", "-c", "git rev-list --all --count || exit 1"])
-    if count.code:
+    count, shallow = ended["git-count"], ended["git-shallow"]
+    if count.code or shallow.code:
         raise StageErrored(
-            "git cannot read the history", got=count.log.strip(), expected="a .git that is whole"
+            "git cannot read the history",
+            got=(count.stderr or shallow.stderr).strip(),
+            expected="a .git that is whole",
         )
-    shallow = await run(container, ["git", "rev-parse", "--is-shallow-repository"], accept=(0,))
-    return _History(container, int(count.stdout), shallow.stdout.strip() == "true")
+    commits = int(count.stdout)
+    counted = f"{commits} commit{'s' * (commits != 1)}"
+    return counted + (" of a shallow history" if shallow.stdout.strip() == "true" else "")
 
 
-async def _scan(container: dagger.Container, kind: str, folder: str = _EMPTY) -> _Scan:
-    """Scan a folder (dir), or the history that GIT_DIR names (git).
+def _proof(planted: Ended) -> str:
+    found = {finding.rule for finding in _scan(planted)[0]}
+    return require(found, SECRETS, scanner=planted.name.removesuffix("-planted"))
+
+
+def _scan(ended: Ended) -> tuple[tuple[Finding, ...], str]:
+    """What a scan reported: findings, and the report itself, with paths as the repository's.
 
     Raises:
         StageErrored: gitleaks ended with an error, or logged one.
     """
-    given = str(PurePosixPath(folder).parent) if kind == "dir" else folder
-    ran = await run(container, ["gitleaks", kind, *_OPTIONS, given], accept=(0,))
-    lines = ran.stderr.splitlines()
+    lines = ended.check(0).stderr.splitlines()
     trouble = [line for line in lines if _TROUBLE.match(line) and not _EXPECTED.search(line)]
     if trouble:
-        raise StageErrored(
-            f"gitleaks {kind}", got="\n".join(trouble), expected="no warning and no error"
-        )
-    text = (await ran.container.file(_REPORT).contents()).replace(f"{folder}/", "")
-    return _Scan(sarif.parse(text, scanner="gitleaks").findings, text)
+        raise StageErrored(ended.name, got="\n".join(trouble), expected="no warning and no error")
+    text = ended.report.replace(f"{_FILES}/", "")
+    return sarif.parse(text, scanner="gitleaks").findings, text
 
 
 def _place(finding: Finding) -> tuple[str, str, int | None]:

@@ -9,24 +9,20 @@ Trivy says that it saw with what it knows to be there.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
-import anyio
 import dagger
 from dagger import dag
 
 from ci.errors import StageErrored
+from ci.stages.batch import REPORT, Command, batch
 from ci.stages.database import VulnerabilityDatabase
-from ci.stages.python_environment import run
 from ci.stages.tools import TRIVY_IMAGE
 
 __all__ = ["OFFLINE", "VULNERABILITIES", "Scans", "check_log", "container", "scans"]
 
 _CACHE = "/cache"
-_OUT = "/out"
 #: Where Trivy stands: it would read trivy.yaml and .trivyignore from there.
 _EMPTY = "/empty"
 _IGNORED = f"{_EMPTY}/ignored"
@@ -87,37 +83,26 @@ async def scans(
     Raises:
         StageErrored: one of them failed or warned, or changed the database.
     """
-    ran = await run(container, ["sh", "-c", _script(commands)], accept=(0,))
-    out = ran.container.directory(_OUT)
-    written: dict[str, str] = {}
-
-    async def read(name: str) -> None:
-        written[name] = await out.file(name).contents()
-
-    async with anyio.create_task_group() as tasks:
-        for name in await out.entries():
-            tasks.start_soon(read, name)
-    for name in commands:
-        check_log(name, int(written[f"{name}.code"]), written[f"{name}.log"])
-    if database:
-        _check_database(database, written["before"], written["after"])
-    return Scans(
-        version=written["version"].splitlines()[0].removeprefix("Version:").strip(),
-        texts={name: written[f"{name}.report"] for name in commands},
+    digest = Command(args=["sha256sum", f"{_CACHE}/db/trivy.db"])
+    run = {
+        name: Command(args=["trivy", *arguments, "--output", REPORT], workdir=_EMPTY)
+        for name, arguments in commands.items()
+    }
+    # Trivy locks a database, and reads the other things at leisure.
+    before = {"version": Command(args=["trivy", "--version"])} | (
+        {"before": digest} if database else {}
     )
-
-
-def _script(commands: Mapping[str, Sequence[str]]) -> str:
-    """A shell script; each command leaves NAME.report, NAME.log and NAME.code."""
-    digest = f"sha256sum {_CACHE}/db/trivy.db 2>&1 | cut -d' ' -f1"
-    lines = ["set -u", f"mkdir {_OUT}", f"trivy --version > {_OUT}/version"]
-    lines.append(f"{digest} > {_OUT}/before")
-    for name, arguments in commands.items():
-        place = PurePosixPath(_OUT, name)
-        command = shlex.join(["trivy", *arguments, "--output", f"{place}.report"])
-        lines.append(f"{command} 2> {place}.log < /dev/null; echo $? > {place}.code")
-    lines.append(f"{digest} > {_OUT}/after")
-    return "\n".join(lines)
+    after = {"after": digest} if database else {}
+    ended = await batch(container, before | run | after, at_once=database is None)
+    for name in commands:
+        check_log(name, ended[name].code, ended[name].stderr)
+    if database:
+        _check_database(database, *(ended[name].stdout for name in ("before", "after")))
+    version = ended["version"].check(0).stdout.splitlines()[0]
+    return Scans(
+        version=version.removeprefix("Version:").strip(),
+        texts={name: ended[name].report for name in commands},
+    )
 
 
 def check_log(name: str, code: int, log: str) -> None:
@@ -135,9 +120,10 @@ def check_log(name: str, code: int, log: str) -> None:
 
 def _check_database(database: VulnerabilityDatabase, before: str, after: str) -> None:
     expected = database.value.digest.removeprefix("sha256:")
-    if not before.strip() == after.strip() == expected:
+    before, after = before.partition(" ")[0], after.partition(" ")[0]
+    if not before == after == expected:
         raise StageErrored(
             "vulnerability database",
-            got=f"sha256 {before.strip()} before the scan, {after.strip()} after it",
+            got=f"sha256 {before or 'unknown'} before the scan, {after or 'unknown'} after it",
             expected=f"{expected} all the time",
         )
