@@ -11,8 +11,6 @@ from ci.values import Image as BuiltImage
 
 __all__ = ["Image"]
 
-_ROOT = frozenset({"", "0", "root"})
-
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
@@ -44,13 +42,17 @@ class Image:
 
     def _reasons(self, stage: str, image: BuiltImage) -> Iterator[Reason]:
         faults = []
-        if self.non_root and image.user.split(":", 1)[0] in _ROOT:
-            faults.append(
-                f"the image runs as {image.user or 'root (no user is set)'}; set a USER that is not"
-            )
+        if self.non_root and _is_root(image.user):
+            said = f"user {image.user}" if image.user else "no user is set"
+            faults.append(f"the image runs as root ({said}); set a USER that is not")
         present = {name for name, value in image.labels if value}
         faults += [f"the image lacks the label {n}" for n in self.labels if n not in present]
         yield from (Reason(Outcome.FAILED, f"{stage}: {fault}") for fault in faults)
         if not faults:
             user = f"runs as {image.user}" if self.non_root else "keeps to the policy"
             yield Reason(Outcome.PASSED, f"{stage}: the image {user}")
+
+
+def _is_root(user: str) -> bool:
+    name = user.partition(":")[0]
+    return name in ("", "root") or (name.isdecimal() and int(name) == 0)
