@@ -1,0 +1,30 @@
+"""What holds for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`make test` installs what tests need, and then has none of them skipped for want of it."""
+    parser.addoption(
+        "--need-all",
+        action="store_true",
+        help='fail what is skipped because something is missing that could be installed ("needs")',
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail such a skip. Others, for another kind of machine or engine, are listed at the end."""
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if reason.startswith("needs ") and item.config.getoption("--need-all"):
+            report.outcome = "failed"
+            report.longrepr = f"skipped: {reason}"
+    return report
