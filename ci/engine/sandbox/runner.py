@@ -59,8 +59,8 @@ class Ended:
     exit_code: int | None
     #: It was killed by ``Process.kill``.
     killed: bool
-    #: bubblewrap could not be started at all.
-    error: OSError | None = None
+    #: It could not be started at all, or ``on_output`` failed.
+    error: Exception | None = None
 
 
 @dataclass(eq=False)
@@ -75,6 +75,7 @@ class Process:
     init_fd: int = -1
     killed: bool = False
     exit_code: int | None = None
+    error: Exception | None = None
     _popen: subprocess.Popen[bytes] | None = None
     _status: bytearray = field(default_factory=bytearray)
     _open: set[int] = field(default_factory=set)
@@ -176,10 +177,18 @@ class Runner:
             for key, _ in self._selector.select():
                 if key.data is None:
                     os.eventfd_read(self._wake)
-                else:
-                    key.data()
+                elif self._selector.get_map().get(key.fd) is key:  # no earlier event ended it
+                    self._handle(*key.data)
             while self._calls:
                 self._calls.popleft()()
+
+    def _handle(self, process: Process, ready: Callable[[], None]) -> None:
+        """One event. What goes wrong in it is this process's misfortune and no other's."""
+        try:
+            ready()
+        except Exception as error:  # noqa: BLE001 - told by ``on_end``
+            process.error = process.error or error
+            process._kill()  # noqa: SLF001 - one unit
 
     def _shut(self) -> None:
         self._closing = True
@@ -210,10 +219,15 @@ class Runner:
     def _abandon(self, process: Process, ended: Ended) -> None:
         process.command.close_inherited()
         os.close(process.command.status_read)
-        process.command.on_end(ended)
+        self._tell(process, ended)
+
+    @staticmethod
+    def _tell(process: Process, ended: Ended) -> None:
+        with suppress(RuntimeError):  # the event loop that waited is closed
+            process.command.on_end(ended)
 
     def _watch(self, process: Process, fd: int, ready: Callable[[], None]) -> None:
-        self._selector.register(fd, selectors.EVENT_READ, ready)
+        self._selector.register(fd, selectors.EVENT_READ, (process, ready))
         process._open.add(fd)  # noqa: SLF001
 
     def _done(self, process: Process, fd: int, *, close: bool = True) -> None:
@@ -225,7 +239,7 @@ class Runner:
         if not process._open:  # noqa: SLF001
             self._processes.discard(process)
             code = None if process.killed else process.exit_code
-            process.command.on_end(Ended(exit_code=code, killed=process.killed))
+            self._tell(process, Ended(exit_code=code, killed=process.killed, error=process.error))
 
     def _watch_stream(self, process: Process, pipe: IO[bytes], stream: Stream) -> None:
         fd = os.dup(pipe.fileno())
@@ -233,10 +247,10 @@ class Runner:
 
         def ready() -> None:
             chunk = os.read(fd, _CHUNK)
-            if chunk:
-                process.command.on_output(stream, chunk)
-            else:
+            if not chunk:
                 self._done(process, fd)
+            elif process.error is None:
+                process.command.on_output(stream, chunk)
 
         self._watch(process, fd, ready)
 

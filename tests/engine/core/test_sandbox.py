@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import anyio
@@ -18,7 +18,7 @@ import pytest
 
 from ci.engine.digest import owner_of
 from ci.engine.execs import ServiceProcess
-from ci.engine.execution import Attachment, ExecFailed
+from ci.engine.execution import Attachment, ExecFailed, NoSecrets, Scrubber
 from ci.engine.merged import MergedTree
 from ci.engine.sandbox.argv import Mode
 from ci.engine.sandbox.box import MissingSandbox, Sandbox, SandboxError
@@ -504,3 +504,44 @@ async def test_root_in_the_sandbox_cannot_change_the_host(solver: Solver, image:
         done
         wc -c < /proc/kcore; mount -t tmpfs none /tmp; true"""
     assert (await solver.run(sh(image, script))).stdout in {"0\n", ""}
+
+
+# -- the runner ----------------------------------------------------------------------------------
+
+
+class Broken:
+    """A scrubber with a fault."""
+
+    def feed(self, chunk: bytes) -> bytes:
+        raise ValueError("a fault in the scrubber")
+
+    def finish(self) -> bytes:
+        return b""
+
+
+class BrokenSecrets(NoSecrets):
+    def scrubber(self, values: Sequence[bytes]) -> Scrubber:
+        return Broken()
+
+
+async def test_a_fault_in_one_exec_is_told_and_stops_no_other(
+    store: Store, image: ImageRoot
+) -> None:
+    sandbox = Sandbox()
+    async with (
+        Solver(store, sandbox=sandbox, secrets=BrokenSecrets(), host=PLAIN) as faulty,
+        Solver(store, sandbox=sandbox, host=PLAIN) as sound,
+    ):
+        with pytest.raises(SandboxError, match="a fault in the scrubber"):
+            await faulty.run(sh(image, "echo one; sleep 60"))
+        assert (await sound.run(sh(image, "echo two"))).stdout == "two\n"
+    sandbox.close()
+
+
+async def test_many_short_execs_all_end(solver: Solver, image: ImageRoot) -> None:
+    """Events of one sandbox come together: one may end what the next is about."""
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            for number in range(100):
+                group.start_soon(solver.run, Exec(root=image, args=("true", str(number))))
+    assert solver.counters.execs == 100
