@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-from collections.abc import Sequence
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
-from anyio.abc import Process
 
 from ci.engine.execution import ExecFailed
+from ci.engine.images.bootstrap.debootstrap import (
+    has_uid_range,
+    mmdebstrap_command,
+    run_mmdebstrap,
+)
 from ci.engine.images.bootstrap.mirror import MIRROR_VARIABLE, sources_list
 from ci.engine.images.bootstrap.wheel import Wheel, download, extract
 from ci.engine.images.oci import sha256
 from ci.engine.images.pack import EPOCH
 from ci.engine.images.unpack import unpack_layer
 from ci.engine.layers import Snapshot, remove_tree
+from ci.engine.sandbox.argv import Mode
 from ci.engine.solver import Solver
 from ci.engine.vertex import (
     DirectoryMount,
@@ -35,20 +37,6 @@ __all__ = ["BootstrapError", "Builder"]
 
 #: Where scripts see the folder that the recipe shares with them.
 _SHARED = "/.bootstrap"
-
-#: What is of no use in an image, as Debian's own slim images leave it out.
-_EXCLUDED = ("doc", "info", "locale", "man", "lintian", "linda", "groff", "bash-completion")
-_DPKG_OPTIONS = (
-    "force-unsafe-io",
-    *(f"path-exclude=/usr/share/{name}/*" for name in _EXCLUDED),
-    "path-include=/usr/share/doc/*/copyright",
-)
-_APT_OPTIONS = (
-    'Acquire::Languages "none"',
-    'Acquire::GzipIndexes "true"',
-    'Acquire::Retries "3"',
-    'Apt::AutoRemove::SuggestsImportant "false"',
-)
 
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -97,16 +85,20 @@ class Builder:
             BootstrapError: mmdebstrap is missing, or failed: mostly no mirror was reached.
         """
         tar = self._scratch / "root.tar"
-        options = [f"--dpkgopt={option}" for option in _DPKG_OPTIONS]
-        options += [f"--aptopt={option}" for option in _APT_OPTIONS]
-        options += [f"--setup-hook={before}"] if before else []
-        options += [f"--customize-hook={after}"] if after else []
-        command = [self._mmdebstrap(), "--variant=minbase", "--format=tar", *options,
-                   codename, str(tar), "-"]  # fmt: skip
-        done, output = await _call(command, stdin=sources_list(codename).encode())
-        if done:
-            raise self._failed("mmdebstrap", done, output)
-        await anyio.to_thread.run_sync(self._take_tar, tar)
+        mode = await anyio.to_thread.run_sync(self._solver.sandbox.mode)
+        one_uid = mode is Mode.ONE_UID and not has_uid_range()
+        command = mmdebstrap_command(
+            self._mmdebstrap(), codename, tar, before=before, after=after, one_uid=one_uid
+        )
+        code, output = await run_mmdebstrap(
+            command,
+            sources=sources_list(codename),
+            bwrap=self._solver.sandbox.program() if one_uid else "",
+        )
+        if code:
+            raise self._failed("mmdebstrap", code, output)
+        as_root = mode is not Mode.ONE_UID
+        await anyio.to_thread.run_sync(partial(self._take_tar, tar, as_root=as_root))
 
     async def shell(self, script: str) -> None:
         """Run a shell script, as root, in the image as it is so far; add what it wrote.
@@ -166,10 +158,10 @@ class Builder:
             )
         return program
 
-    def _take_tar(self, tar: Path) -> None:
+    def _take_tar(self, tar: Path, *, as_root: bool) -> None:
         folder = self._store.temporary()
         with tar.open("rb") as stream:
-            unpack_layer(stream, folder)
+            unpack_layer(stream, folder, as_root=as_root)
         tar.unlink()
         for device in list((folder / "dev").iterdir()):
             remove_tree(device)
@@ -185,42 +177,6 @@ class Builder:
             hint="Debian's packages come from the mirror in this machine's apt sources; "
             f"{MIRROR_VARIABLE} names another",
         )
-
-
-async def _call(command: Sequence[str], *, stdin: bytes) -> tuple[int, str]:
-    """Run a program of the host; with all that it started, it is gone when cancelled."""
-    env = {**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)}
-    process = await anyio.open_process(
-        command, stderr=subprocess.STDOUT, env=env, start_new_session=True
-    )
-    output = bytearray()
-    try:
-        assert process.stdin is not None  # noqa: S101 - pipes are the default
-        assert process.stdout is not None  # noqa: S101
-        with suppress(anyio.BrokenResourceError):
-            await process.stdin.send(stdin)
-        await process.stdin.aclose()
-        async for chunk in process.stdout:
-            output += chunk
-        code = await process.wait()
-    except BaseException:
-        with anyio.CancelScope(shield=True):
-            await _end(process)
-        raise
-    finally:
-        with anyio.CancelScope(shield=True):
-            await process.aclose()
-    return code, output.decode(errors="replace")
-
-
-async def _end(process: Process) -> None:
-    """SIGTERM to its group, whose clean-up unmounts things; SIGKILL after five seconds."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with anyio.move_on_after(5):
-            await process.wait()
-            return
 
 
 def _fix_times(folder: Path) -> None:

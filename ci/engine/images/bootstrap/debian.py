@@ -33,6 +33,7 @@ mkdir -p "$1"/var/cache/apt/archives/partial "$1"/var/lib/apt/lists/partial "$1"
 : > "$1"/etc/resolv.conf; : > "$1"/etc/hostname
 printf '127.0.0.1\\tlocalhost\\n::1\\tlocalhost ip6-localhost ip6-loopback\\n' > "$1"/etc/hosts
 chmod 0644 "$1"/etc/resolv.conf "$1"/etc/hostname "$1"/etc/hosts
+sed -i '/APT::Sandbox::User/d' "$1"/etc/apt/apt.conf.d/99mmdebstrap
 """
 
 
@@ -42,7 +43,7 @@ async def _bookworm(builder: Builder) -> None:
 
 BOOKWORM = Recipe(
     name="debian-bookworm",
-    revision=3,
+    revision=4,
     references=(
         "debian:bookworm-slim",
         "debian:bookworm",
