@@ -33,7 +33,8 @@ _OPTION = re.compile(
     r"(?:-i|-f|--index-url|--extra-index-url|--find-links|--no-index|--no-binary|--only-binary"
     r"|--prefer-binary|--require-hashes|--trusted-host|--use-feature)(?:[\s=]|$)"
 )
-_OF_TYPE = {"poetry.lock": "poetry", "uv.lock": "uv", "Pipfile.lock": "pipenv"}
+#: What Trivy reads in full. Of Pipfile.lock it leaves out the development packages.
+_OF_TYPE = {"poetry.lock": "poetry", "uv.lock": "uv"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -280,6 +280,11 @@ async def test_a_vulnerable_pin_is_found_in_any_lock_file(folder, database):
         "service/poetry.lock": '[[package]]\nname = "Flask"\nversion = "2.2.4"\n'
         'optional = false\npython-versions = "*"\nfiles = []\n\n[metadata]\nlock-version = "2.0"\n',
         "other/pylock.toml": '[[packages]]\nname = "requests"\nversion = "2.30.0"\n',
+        "tools/Pipfile.lock": '{"develop": {"urllib3": {"version": "==2.0.6"}}}',
+        "worker/uv.lock": 'version = 1\nrequires-python = ">=3.11"\n\n[[package]]\n'
+        'name = "own"\nversion = "1"\nsource = { virtual = "." }\n'
+        'dependencies = [{ name = "certifi" }]\n\n[[package]]\nname = "certifi"\n'
+        'version = "2023.5.7"\nsource = { registry = "https://pypi.org/simple" }\n',
         "tests/fixtures/requirements.txt": "certifi==2023.5.7\n",
         ".trivyignore": "CVE-2024-22195\n",
     }
@@ -289,6 +294,8 @@ async def test_a_vulnerable_pin_is_found_in_any_lock_file(folder, database):
         ("CVE-2020-14343", "requirements-dev.lock"),
         ("CVE-2023-30861", "service/poetry.lock"),
         ("CVE-2023-32681", "other/pylock.toml"),
+        ("CVE-2023-45803", "tools/Pipfile.lock"),
+        ("CVE-2023-37920", "worker/uv.lock"),
     } <= found(output)
     assert not any("fixtures" in path for _, path in found(output))
     assert is_proven(output)

@@ -46,7 +46,7 @@ def test_the_repositorys_own_projects_are_no_dependencies():
 def test_a_pipfile_lock_has_both_groups():
     text = json.dumps({"default": {"a": {"version": "==1"}}, "develop": {"b": {"version": "==2"}}})
     lock = parse("Pipfile.lock", text)
-    assert (lock.type, lock.packages) == ("pipenv", (("a", "1"), ("b", "2")))
+    assert (lock.type, lock.packages) == ("pip", (("a", "1"), ("b", "2")))
 
 
 def test_what_trivy_does_not_read_becomes_requirements():
