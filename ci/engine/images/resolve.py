@@ -176,6 +176,13 @@ class Images:
     # -- store -----------------------------------------------------------------------------------
 
     def _known(self, reference: Reference, platform: Platform) -> ResolvedImage | None:
+        """What the store has; a record of a shape that is not understood is as good as none."""
+        try:
+            return self._recorded(reference, platform)
+        except (KeyError, TypeError):
+            return None
+
+    def _recorded(self, reference: Reference, platform: Platform) -> ResolvedImage | None:
         digest = reference.digest
         tag = self._store.get("reference", _tag_key(reference, platform))
         if tag is not None:

@@ -184,3 +184,21 @@ async def test_pushing_again_sends_no_blob_twice(
     assert first == second
     assert sent.count("POST") == 0
     assert sent.count("PUT") == 1
+
+
+async def test_a_record_of_another_shape_is_as_good_as_none(
+    store: Store, registry: RegistryServer, image: Path
+) -> None:
+    client = images(store)
+    address = f"{registry.host}/team/recorded:1"
+    try:
+        await client.publish(address, image)
+        first = await client.resolve(address)
+        kept = [path for path in (store.root / "records/reference").rglob("*") if path.is_file()]
+        assert kept
+        for path in kept:
+            path.write_text('{"digest": "of an earlier version"}')
+        again = await client.resolve(address)
+    finally:
+        await client.close()
+    assert again.digest == first.digest
