@@ -6,7 +6,7 @@ import re
 
 import dagger
 
-from ci.errors import StageSkipped
+from ci.errors import StageErrored, StageSkipped
 from ci.findings.fingerprint import Draft, seal
 from ci.stages.python_environment import SOURCE, project_of, run
 from ci.stages.ruff import FORMAT, proven, with_ruff
@@ -14,6 +14,8 @@ from ci.values import Evidence, Finding, Output, Place, Severity, Status
 
 __all__ = ["format"]
 
+#: Lately ruff formats the code in Markdown files too; that is no fault of the code.
+_PYTHON = (".py", ".pyi", ".ipynb")
 #: As ruff before 0.15 says it, and since.
 _WOULD = re.compile(r"^(?:Would reformat: | *--> )(.+?)(?::\d+:\d+)?$", re.MULTILINE)
 
@@ -34,18 +36,21 @@ async def format(source: dagger.Directory) -> Output[None]:  # noqa: A001 - the 
     width = [] if project.uses("ruff") or not project.line_length else [project.line_length]
     ran = await run(container, [*FORMAT, *(f"--line-length={each}" for each in width), "."])
     paths = sorted(set(_WOULD.findall(ran.stdout + ran.stderr))) if ran.code else []
+    paths = [path for path in paths if path.endswith(_PYTHON)]
     drafts = [Draft(_finding(path)) for path in paths]
     count = len(paths)
+    if ran.code and not _WOULD.search(ran.stdout + ran.stderr):
+        raise StageErrored("ruff", got=f"exit code {ran.code}\n{ran.log.strip()}")
     return Output(
         evidence=Evidence(
             stage="format",
-            status=Status.FAILED if ran.code else Status.PASSED,
-            summary=f"{count} file{'s' * (count != 1)} not formatted" if ran.code else "formatted",
+            status=Status.FAILED if count else Status.PASSED,
+            summary=f"{count} file{'s' * (count != 1)} not formatted" if count else "formatted",
             findings=seal(drafts),
             scanners=(scanner,),
-            log=ran.log if ran.code else "",
+            log=ran.log if count else "",
         ),
-        reports={"format.txt": ran.stdout} if ran.code else {},
+        reports={"format.txt": ran.stdout} if count else {},
     )
 
 

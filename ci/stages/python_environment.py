@@ -5,6 +5,8 @@ What changes seldom comes first: an edit of the code installs nothing again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import anyio
 import dagger
 from dagger import ReturnType, dag
@@ -37,6 +39,8 @@ _BACKEND = "/opt/backend"
 _PINS = "/run/pins.txt"
 _REQUIREMENTS = "/run/requirements"
 _TAIL = 8000
+#: Of Python 3: what ``tools.lock`` is made for.
+_OLDEST_MINOR = 11
 
 
 class Ran:
@@ -99,13 +103,7 @@ def with_tools(container: dagger.Container, *requirements: str) -> dagger.Contai
 
     Those of the versions in ``ci/stages/tools.lock`` are checked against the hashes there.
     """
-    container = with_environment(container, _TOOLS).with_new_file(_PINS, LOCK)
-    locked = [each for each in requirements if is_locked(each)]
-    others = [each for each in requirements if not is_locked(each)]
-    if locked:
-        arguments = ["--require-hashes", "-c", _PINS, *locked]
-        container = container.with_exec(pip(_TOOLS, *arguments))
-    return container.with_exec(pip(_TOOLS, *others)) if others else container
+    return _with_pinned(with_environment(container, _TOOLS), _TOOLS, requirements)
 
 
 async def environment(project: PythonProject, source: dagger.Directory) -> dagger.Container:
@@ -116,8 +114,8 @@ async def environment(project: PythonProject, source: dagger.Directory) -> dagge
     """
     container = with_environment(base(project), _VENV).with_env_variable("VIRTUAL_ENV", _VENV)
     # First, so that projects share them, and so that what a project pins has the last word.
-    if tools := [tool for tool in (MYPY, PYTEST, COVERAGE) if _is_ours(project, tool)]:
-        container = container.with_exec(pip(_VENV, *tools))
+    tools = [_for(project, tool) for tool in (MYPY, PYTEST, COVERAGE) if _is_ours(project, tool)]
+    container = _with_pinned(container, _VENV, tools)
     container = installed(container, project, project.development, _VENV)
     container = _with_backend(container, project).with_directory(SOURCE, source)
     container = container.with_workdir(SOURCE)
@@ -216,6 +214,24 @@ async def end_of(container: dagger.Container, args: list[str], *, tool: str) -> 
             expected="an end of its own",
             hint="the machine may be short of memory" if number == 9 else "",
         ) from error
+
+
+def _for(project: PythonProject, tool: str) -> str:
+    """The tool, in any version for an interpreter that is older than those it is made for."""
+    is_old = int(project.python.partition(".")[2]) < _OLDEST_MINOR
+    return tool.partition("==")[0] if is_old else tool
+
+
+def _with_pinned(
+    container: dagger.Container, environment: str, tools: Sequence[str]
+) -> dagger.Container:
+    """Tools, checked against the hashes in ``tools.lock`` where it has their version."""
+    locked = [tool for tool in tools if is_locked(tool)]
+    others = [tool for tool in tools if not is_locked(tool)]
+    if locked:
+        arguments = ["--require-hashes", "-c", _PINS, *locked]
+        container = container.with_new_file(_PINS, LOCK).with_exec(pip(environment, *arguments))
+    return container.with_exec(pip(environment, *others)) if others else container
 
 
 def _is_ours(project: PythonProject, tool: str) -> bool:

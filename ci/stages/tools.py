@@ -1,8 +1,8 @@
 """Exact versions of the tools and images that stages use: the one place to change them.
 
-``tools.lock`` holds the hashes of the tools that are installed apart from a project, and of what
-they need: ``uv pip compile --universal --python-version 3.11 --generate-hashes --no-header
---no-annotate`` of RUFF, BANDIT and ZIZMOR makes it.
+``tools.lock`` holds the hashes of the tools that pip installs, and of what they need: ``uv pip
+compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate`` of all
+requirements below makes it.
 """
 
 from __future__ import annotations

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-import json
+import re
 
 import dagger
 
 from ci.errors import StageErrored, StageSkipped
 from ci.findings.fingerprint import Draft, line_text, seal
-from ci.stages.python_environment import environment, project_of, run
-from ci.stages.tools import MYPY
+from ci.stages.python_environment import Ran, environment, project_of, run
+from ci.stages.scanning import texts
 from ci.values import Evidence, Finding, Output, Place, Severity, Status
 
 __all__ = ["types"]
+
+#: Its plain output, which every version writes alike: JSON came with 1.11.
+_COMMAND = [
+    "mypy", "--no-incremental", "--no-error-summary", "--no-pretty", "--no-color-output",
+    "--hide-error-context", "--show-error-codes", "--show-column-numbers",
+]  # fmt: skip
+_ERROR = re.compile(
+    r"^(?P<path>.+?):(?P<line>\d+)(?::(?P<column>\d+))?: error: (?P<message>.*?)"
+    r"(?:  \[(?P<code>[\w-]+)\])?$",
+    re.MULTILINE,
+)
+#: What a repository without a configuration is not checked for.
+_NOT_THE_CODE = re.compile(r"(docs?|examples?|tests?|build|dist|setup\.py|noxfile\.py)/?")
 
 
 async def types(source: dagger.Directory) -> Output[None]:
@@ -31,47 +44,66 @@ async def types(source: dagger.Directory) -> Output[None]:
         raise StageSkipped(
             "the code does not say that it is typed", hint="add [tool.mypy] to pyproject.toml"
         )
-    container = await environment(project, source)
-    # Files are named by the configuration; where it names none, all.
-    command = ["mypy", "--output=json", "--no-incremental", "--no-error-summary"]
-    command += [] if configured else ["--ignore-missing-imports"]
-    ran = await run(container, command, accept=(0, 1, 2))
-    if ran.code == 2 and "Missing target" in ran.log:
-        ran = await run(container, [*command, "."], accept=(0, 1, 2))
-    rows = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]
-    errors = [row for row in rows if row.get("severity") == "error"]
+    ran = await _checked(await environment(project, source), source, configured=configured)
+    errors = _ERROR.findall(ran.stdout)
     if ran.code and not errors:
         raise StageErrored("mypy", got=f"exit code {ran.code}\n{ran.log.strip()}")
-    texts = await _texts(source, {row["file"] for row in errors})
-    version = project.pinned("mypy") or MYPY.partition("==")[2]
-    said = f"{len(errors)} error{'s' * (len(errors) != 1)}" if errors else "no errors"
+    findings = [_finding(match) for match in _ERROR.finditer(ran.stdout)]
+    # Stubs that are broken are named by where they are installed.
+    own = [f for f in findings if f.place and not f.place.path.startswith(("/", ".."))]
+    lines = await texts(source, own)
     return Output(
         evidence=Evidence(
             stage="types",
             status=Status.FAILED if errors else Status.PASSED,
-            summary=f"{said} (mypy {version})",
-            findings=seal(
-                Draft(_finding(row), (line_text(texts, row["file"], row["line"]) or "",))
-                for row in errors
-            ),
+            summary=f"{len(errors)} error{'s' * (len(errors) != 1)}" if errors else "no errors",
+            findings=seal(Draft(finding, _identity(finding, lines)) for finding in findings),
+            log=ran.stderr,
         ),
-        reports={"mypy.jsonl": ran.stdout},
+        reports={"mypy.txt": ran.stdout},
     )
 
 
-async def _texts(source: dagger.Directory, paths: set[str]) -> dict[str, str]:
-    return {path: await source.file(path).contents() for path in sorted(paths)}
+async def _checked(
+    container: dagger.Container, source: dagger.Directory, *, configured: bool
+) -> Ran:
+    """One run of mypy: of what its configuration names, else of the code that is there."""
+    if configured:
+        ran = await run(container, _COMMAND, accept=(0, 1, 2))
+        if "Missing target" not in ran.log:
+            return ran
+        return await run(container, [*_COMMAND, *await _targets(source)], accept=(0, 1, 2))
+    targets = await _targets(source)
+    return await run(container, [*_COMMAND, "--ignore-missing-imports", *targets], accept=(0, 1, 2))
 
 
-def _finding(row: dict[str, object]) -> Finding:
-    code = str(row.get("code") or "misc")
-    hint = f" ({row['hint']})" if row.get("hint") else ""
+async def _targets(source: dagger.Directory) -> list[str]:
+    """``src``, else the packages and modules in the top folder."""
+    entries = {entry.rstrip("/") for entry in await source.entries()}
+    if "src" in entries:
+        return ["src"]
+    packages = {path.partition("/")[0] for path in await source.glob("*/__init__.py")}
+    modules = {entry for entry in entries if entry.endswith(".py")}
+    return sorted(each for each in packages | modules if not _NOT_THE_CODE.fullmatch(each)) or ["."]
+
+
+def _identity(finding: Finding, lines: dict[str, str]) -> tuple[str, ...]:
+    place = finding.place
+    return ((line_text(lines, place.path, place.line) if place else "") or finding.message,)
+
+
+def _finding(match: re.Match[str]) -> Finding:
+    code = match["code"] or "misc"
     return Finding(
         scanner="mypy",
         rule=code,
         severity=Severity.MEDIUM,
-        message=f"{row['message']}{hint}",
-        place=Place(path=str(row["file"]), line=max(int(str(row["line"])), 1)),
+        message=match["message"],
+        place=Place(
+            path=match["path"].removeprefix("./"),
+            line=max(int(match["line"]), 1),
+            column=int(match["column"]) if match["column"] else None,
+        ),
         fingerprint="",
         url=f"https://mypy.readthedocs.io/en/stable/_refs.html#code-{code}",
     )

@@ -10,7 +10,9 @@ import dagger
 import pytest
 
 from ci import stages
+from ci.engine.session import Session
 from ci.errors import ConfigError, StageErrored, StageSkipped
+from ci.events import ExecFinished
 from ci.values import Output, Status
 from tests.engine.stages.conftest import Folder
 
@@ -427,3 +429,30 @@ async def test_the_same_code_and_dependencies_make_the_same_image_whenever_they_
     again = {**files, "requirements.txt": "# again\nsix==1.16.0\n", "notes.txt": "b"}
     digests = {await (await built(folder(each))).as_tarball().digest() for each in (first, again)}
     assert len(digests) == 1
+
+
+@pytest.mark.skipif("DAGGER_SESSION_PORT" in os.environ, reason="looks at this engine's commands")
+async def test_an_edit_of_the_code_installs_nothing_again(tmp_path, monkeypatch):
+    commands: list[tuple[str, ...]] = []
+
+    def note(event: object) -> None:
+        if isinstance(event, ExecFinished) and not event.cached:
+            commands.append(event.command)
+
+    async def stages_of(files: Mapping[str, str]) -> list[tuple[str, ...]]:
+        commands.clear()
+        source = dagger.dag.directory()
+        for path, text in files.items():
+            source = source.with_new_file(path, text)
+        await stages.unit(source)
+        await stages.build(source)
+        return [command for command in commands if "install" in command]
+
+    async with Session(on_event=note) as session:
+        for name, value in session.environment().items():
+            monkeypatch.setenv(name, value)
+        async with dagger.connection():
+            await stages_of(shop())
+            again = await stages_of(shop(main=MAIN + f"# {tmp_path}\n"))
+    assert len(again) == 2, "the code, editable for its tests and as a wheel for the image"
+    assert all("--no-deps" in command for command in again)
