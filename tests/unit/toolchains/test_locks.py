@@ -19,7 +19,7 @@ source = {{ editable = "." }}
 name = "NumPy"
 version = "1.26.4"
 resolution-markers = ["python_full_version < '3.12'", "sys_platform == 'win32'"]
-source = {{ registry = "https://pypi.org/simple" }}
+source = {{ registry = "https://index.test/simple" }}
 sdist = {{ url = "u", hash = "{B}" }}
 wheels = [{{ url = "u", hash = "{A}" }}]
 """

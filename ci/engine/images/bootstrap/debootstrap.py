@@ -44,7 +44,7 @@ _ONE_UID_OPTIONS = ("--mode=root", "--skip=chroot/mount/dev", "--skip=cleanup/ap
 def mmdebstrap_command(
     program: str, codename: str, target: Path, *, before: str, after: str, one_uid: bool
 ) -> list[str]:
-    """The command line; the sources.list is read from standard input.
+    """The command line; it uses mmdebstrap's own choice of a mirror.
 
     Args:
         program: Path of mmdebstrap.
@@ -61,7 +61,7 @@ def mmdebstrap_command(
     command += ['--aptopt=APT::Sandbox::User "root"'] if one_uid else []
     command += [f"--setup-hook={before}"] if before else []
     command += [f"--customize-hook={after}"] if after else []
-    return [*command, codename, str(target), "-"]
+    return [*command, codename, str(target)]
 
 
 def has_uid_range(*, root: Path = Path("/"), user: str = "", uid: int | None = None) -> bool:
@@ -86,9 +86,10 @@ async def run_mmdebstrap(
 
     Args:
         command: As ``mmdebstrap_command`` makes it.
-        sources: The lines of the sources.list.
+        sources: The lines of the sources.list; empty for mmdebstrap's own.
         bwrap: Path of bubblewrap, to run it in a user namespace of one uid; empty runs it as it is.
     """
+    command = [*command, "-"] if sources else command
     if not bwrap:
         return await _call(command, stdin=sources.encode())
     seccomp = os.memfd_create("towpath-seccomp")

@@ -12,7 +12,6 @@ __all__ = ["MIRROR_VARIABLE", "sources_list"]
 
 MIRROR_VARIABLE = "TOWPATH_DEBIAN_MIRROR"
 
-_DEFAULT = "http://deb.debian.org/debian"
 _SUITES = ("{}", "{}-updates", "{}-security")
 _ARCHIVE = re.compile(r"/debian(-security)?/?$")
 _CODENAME = re.compile(r"(bullseye|bookworm|trixie|forky|sid)(-updates|-security)?/?")
@@ -30,9 +29,9 @@ class _Source:
 def sources_list(
     codename: str, *, root: Path = Path("/"), environ: Mapping[str, str] = os.environ
 ) -> str:
-    """Lines of a sources.list for that Debian release.
+    """Lines of a sources.list for that Debian release; empty: mmdebstrap's own choice is best.
 
-    ``TOWPATH_DEBIAN_MIRROR`` wins, then the host's apt sources, then Debian's own mirror.
+    ``TOWPATH_DEBIAN_MIRROR`` wins, then the host's apt sources for Debian's archive.
     """
     if mirror := environ.get(MIRROR_VARIABLE, "").rstrip("/"):
         return _lines(codename, mirror, f"{mirror}-security")
@@ -42,7 +41,7 @@ def sources_list(
             security = security or source.uri
         else:
             main = main or source.uri
-    return _lines(codename, main or _DEFAULT, security or f"{main or _DEFAULT}-security")
+    return _lines(codename, main, security or f"{main}-security") if main else ""
 
 
 def _lines(codename: str, main: str, security: str) -> str:
