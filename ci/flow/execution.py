@@ -41,6 +41,7 @@ from ci.records.run import (
     SourceRecord,
     new_run_id,
 )
+from ci.records.summary import shown
 from ci.scheduler import INTERRUPTED, End, Need, Result, Scheduler, Stop, Task, Trigger
 from ci.values import Outcome, Status, Verdict
 
@@ -203,7 +204,9 @@ class Execution:
             event = event.model_copy(
                 update={
                     "summary": evidence.summary if evidence else "",
-                    "log": evidence.log if evidence and event.status is not Status.PASSED else "",
+                    "log": shown(evidence)
+                    if evidence and event.status is not Status.PASSED
+                    else "",
                     "execs": self._execs[event.node],
                     "cached_execs": self._cached[event.node],
                 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ci.records.run import NodeKind, NodeRecord, RunRecord
 from ci.values import Evidence, Finding, Outcome, Status
 
-__all__ = ["summarise"]
+__all__ = ["shown", "summarise"]
 
 _SHOWN_FINDINGS = 20
 _SHOWN_LOG_LINES = 40
@@ -32,6 +32,11 @@ def summarise(record: RunRecord) -> str:
         if image.stand_in:
             lines.append(f"  stand-in  {image.reference}: {image.stand_in}")
     return "\n".join(lines) + "\n"
+
+
+def shown(evidence: Evidence) -> str:
+    """What a person wants to see of a stage that did not pass: findings, else the tool's output."""
+    return "\n".join(_finding_lines(evidence)) or evidence.log
 
 
 def _headline(record: RunRecord) -> str:
@@ -62,9 +67,7 @@ def _details(node: NodeRecord) -> list[str]:
 
 
 def _evidence_lines(evidence: Evidence) -> list[str]:
-    lines = [finding_line(finding) for finding in evidence.findings[:_SHOWN_FINDINGS]]
-    hidden = len(evidence.findings) - _SHOWN_FINDINGS
-    lines += [f"... and {hidden} more"] if hidden > 0 else []
+    lines = _finding_lines(evidence)
     cases = evidence.tests.cases if evidence.tests else ()
     for case in cases:
         if case.status in (Status.FAILED, Status.ERRORED):
@@ -73,6 +76,13 @@ def _evidence_lines(evidence: Evidence) -> list[str]:
     if not lines and evidence.log:
         lines += evidence.log.splitlines()[-_SHOWN_LOG_LINES:]
     return lines
+
+
+def _finding_lines(evidence: Evidence) -> list[str]:
+    worst_first = sorted(evidence.findings, key=lambda finding: -finding.severity.rank)
+    lines = [finding_line(finding) for finding in worst_first[:_SHOWN_FINDINGS]]
+    hidden = len(evidence.findings) - _SHOWN_FINDINGS
+    return [*lines, f"... and {hidden} more"] if hidden > 0 else lines
 
 
 def finding_line(finding: Finding) -> str:

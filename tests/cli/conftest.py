@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,9 +52,10 @@ class Cli:
         kept = {name: value for name, value in os.environ.items() if name not in OWN}
         return {**kept, "TOWPATH_STATE": str(self.state), **self.environ}
 
-    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
-        """`ci` with these arguments, running."""
-        return subprocess.Popen(
+    @contextmanager
+    def started(self, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+        """`ci` with these arguments, running within the context."""
+        with subprocess.Popen(
             [CI, *map(str, arguments)],
             cwd=self.folder,
             env=self.variables,
@@ -61,17 +63,21 @@ class Cli:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-        )
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def __call__(self, *arguments: str | Path) -> Ran:
-        with self.start(*arguments) as process:
+        with self.started(*arguments) as process:
             out, err = process.communicate()
         return Ran(code=process.returncode, out=out, err=err)
 
     @property
     def runs(self) -> list[Path]:
         """The folders of the runs so far, oldest first."""
-        return sorted((self.folder / ".towpath" / "runs").glob("*"))
+        return sorted((self.folder / ".towpath" / "runs").glob("2*"))
 
     def stop_environments(self) -> None:
         for line in self("environments").out.splitlines():

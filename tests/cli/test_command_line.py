@@ -9,11 +9,11 @@ import os
 import re
 import select
 import signal
+import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
 
 import pytest
 
@@ -23,6 +23,9 @@ from ci.module import Ci
 from ci.records.run import RunRecord
 from ci.values import Status
 from tests.cli.conftest import EXAMPLE, Cli, Ran, edit
+
+#: On a machine that has no image yet, the first test that needs one waits for it.
+pytestmark = pytest.mark.timeout(600)
 
 FUNCTIONS = dict(signature.functions(Ci))
 #: Options of every command that runs something.
@@ -275,16 +278,19 @@ def test_without_environments_the_list_of_them_is_empty(ci: Cli):
 
 # -- interruption ---------------------------------------------------------------------------------
 
-ENDLESS = "def test_that_hangs():\n    while True:\n        pass\n"
-"""Not a sleep: nothing in the interpreter ends it but a signal."""
+ENDLESS = """
+def test_that_hangs(capfd):
+    with capfd.disabled():
+        print("it hangs", flush=True)
+    while True:
+        pass
+"""
 
 
 def test_control_c_ends_a_run_soundly_with_its_report_and_130(ci: Cli, plain: Path):
     (plain / "tests" / "test_endless.py").write_text(ENDLESS)
-    process = ci.start("unit", f"--source={plain}", "--json")
-    assert process.stdout is not None
-    with process:
-        await_event(process.stdout, "exec.started", "pytest")
+    with ci.started("unit", f"--source={plain}", "--json") as process:
+        await_event(process, "node.output", "it hangs")
         processes = Processes(process.pid)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
@@ -299,10 +305,8 @@ def test_control_c_ends_a_run_soundly_with_its_report_and_130(ci: Cli, plain: Pa
 def test_after_kill_9_nothing_is_left_running_and_the_next_run_is_right(ci: Cli, plain: Path):
     endless = plain / "tests" / "test_endless.py"
     endless.write_text(ENDLESS)
-    process = ci.start("unit", f"--source={plain}", "--json")
-    assert process.stdout is not None
-    with process:
-        await_event(process.stdout, "exec.started", "pytest")
+    with ci.started("unit", f"--source={plain}", "--json") as process:
+        await_event(process, "node.output", "it hangs")
         processes = Processes(process.pid)
         process.kill()
         process.communicate(timeout=60)
@@ -312,9 +316,10 @@ def test_after_kill_9_nothing_is_left_running_and_the_next_run_is_right(ci: Cli,
     assert status_of(ci.runs[-1], "unit") is Status.PASSED
 
 
-def await_event(lines: IO[str], event: str, word: str) -> None:
+def await_event(process: subprocess.Popen[str], event: str, word: str) -> None:
     """Read up to an event that speaks of ``word``."""
-    for line in lines:
+    assert process.stdout is not None
+    for line in process.stdout:
         if json.loads(line)["event"] == event and word in line:
             return
     raise AssertionError(f"no {event} of {word}")

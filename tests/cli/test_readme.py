@@ -26,6 +26,9 @@ from ci.results import check
 from ci.values import Outcome
 from tests.cli.conftest import EXAMPLE, TOP, Cli, edit
 
+#: On a machine that has no image yet, the first test that needs one waits for it.
+pytestmark = pytest.mark.timeout(600)
+
 README = (TOP / "README.md").read_text()
 FUNCTIONS = dict(signature.functions(Ci))
 
