@@ -54,7 +54,7 @@ def plain(tmp_path: Path) -> Path:
     (folder / "pyproject.toml").write_text(
         '[project]\nname = "plain"\nversion = "1.0"\nrequires-python = ">=3.11"\n'
     )
-    (folder / "plain.py").write_text('"""A module."""\n')
+    (folder / "plain.py").write_text("def one() -> int:\n    return 1\n")
     return folder
 
 
@@ -311,8 +311,9 @@ def test_after_kill_9_nothing_is_left_running_and_the_next_run_is_right(ci: Cli,
         process.kill()
         process.communicate(timeout=60)
     processes.wait_ended(10)
-    endless.write_text("def test_that_ends():\n    assert True\n")
-    assert ci("unit", f"--source={plain}").code in (0, 1)
+    endless.write_text("import plain\n\n\ndef test_that_ends():\n    assert plain.one() == 1\n")
+    ran = ci("unit", f"--source={plain}")
+    assert ran.code == 0, ran
     assert status_of(ci.runs[-1], "unit") is Status.PASSED
 
 
