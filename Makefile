@@ -46,6 +46,7 @@ demo: system install
 	$(BIN)/python examples/demo.py
 
 test: test-system install $(OLD_STAMP)
+	$(BIN)/python -m tests.images
 	$(BIN)/python -m pytest --need-all
 
 check: install
