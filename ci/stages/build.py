@@ -30,6 +30,8 @@ async def build(
     url: str = "",
     created: str = "",
     user: str = _USER,
+    *,
+    toolchain: PythonProject | None = None,
 ) -> Output[dagger.Container]:
     """Build the image; the same inputs make the same digest.
 
@@ -44,11 +46,12 @@ async def build(
         url: Label ``source``, if given: where the source is found.
         created: Label, if given: a time as RFC 3339 has it. Another one makes another digest.
         user: ``uid:gid`` that it runs as.
+        toolchain: What the repository says of itself, where that is known already.
 
     Raises:
         StageSkipped: there is no Python, or nothing that the image could run.
     """
-    project = await project_of(source)
+    project = toolchain or await project_of(source)
     command = command or [_script(project)]
     wheels = wheel(project, source) if project.installable else None
     version = version or project.version or (await _version(wheels) if wheels else "0")
@@ -81,7 +84,7 @@ async def build(
             stage="build",
             status=Status.PASSED,
             summary=f"{labels[f'{_LABEL}.title']} {version}, runs as {user}",
-            image=Image(user=await image.user(), labels=tuple(sorted(labels.items()))),
+            image=Image(user=user, labels=tuple(sorted(labels.items()))),
         ),
         artifact=image,
     )

@@ -8,8 +8,9 @@ import dagger
 
 from ci.errors import StageErrored, StageSkipped
 from ci.findings.fingerprint import Draft, seal
-from ci.stages.python_environment import SOURCE, project_of, run
-from ci.stages.ruff import FORMAT, proven, with_ruff
+from ci.stages.python_environment import SOURCE, project_of
+from ci.stages.ruff import FORMAT, judged, with_ruff
+from ci.toolchains.python import PythonProject
 from ci.values import Evidence, Finding, Output, Place, Severity, Status
 
 __all__ = ["format"]
@@ -20,27 +21,34 @@ _PYTHON = (".py", ".pyi", ".ipynb")
 _WOULD = re.compile(r"^(?:Would reformat: | *--> )(.+?)(?::\d+:\d+)?$", re.MULTILINE)
 
 
-async def format(source: dagger.Directory) -> Output[None]:  # noqa: A001 - the stage's name
+async def format(  # noqa: A001 - the stage's name
+    source: dagger.Directory, *, toolchain: PythonProject | None = None
+) -> Output[None]:
     """Check the formatting with ruff, where the repository has chosen a formatter like it.
+
+    Args:
+        source: The repository.
+        toolchain: What it says of itself, where that is known already.
 
     Raises:
         StageSkipped: there is no Python, or no [tool.ruff] or [tool.black] to format by.
         StageErrored: ruff could not read the code or its configuration.
     """
-    project = await project_of(source)
+    project = toolchain or await project_of(source)
     if not project.uses("ruff", "black"):
         raise StageSkipped("no formatter is chosen", hint="add [tool.ruff] to pyproject.toml")
     container, version = with_ruff(project)
-    scanner = await proven(container, version, FORMAT)
-    container = container.with_directory(SOURCE, source).with_workdir(SOURCE)
+    container = container.with_directory(SOURCE, source)
     width = [] if project.uses("ruff") or not project.line_length else [project.line_length]
-    ran = await run(container, [*FORMAT, *(f"--line-length={each}" for each in width), "."])
-    paths = sorted(set(_WOULD.findall(ran.stdout + ran.stderr))) if ran.code else []
-    paths = [path for path in paths if path.endswith(_PYTHON)]
+    options = [f"--line-length={each}" for each in width]
+    ran, scanner = await judged(container, version, FORMAT, *options)
+    said = ran.stdout + ran.stderr
+    named = set(_WOULD.findall(said)) if ran.code else set()
+    if ran.code and not named:
+        raise StageErrored("ruff", got=f"exit code {ran.code}\n{said.strip()}")
+    paths = sorted(path for path in named if path.endswith(_PYTHON))
     drafts = [Draft(_finding(path)) for path in paths]
     count = len(paths)
-    if ran.code and not _WOULD.search(ran.stdout + ran.stderr):
-        raise StageErrored("ruff", got=f"exit code {ran.code}\n{ran.log.strip()}")
     return Output(
         evidence=Evidence(
             stage="format",
@@ -48,7 +56,7 @@ async def format(source: dagger.Directory) -> Output[None]:  # noqa: A001 - the 
             summary=f"{count} file{'s' * (count != 1)} not formatted" if count else "formatted",
             findings=seal(drafts),
             scanners=(scanner,),
-            log=ran.log if count else "",
+            log=said if count else "",
         ),
         reports={"format.txt": ran.stdout} if count else {},
     )

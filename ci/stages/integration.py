@@ -6,9 +6,10 @@ import dagger
 from dagger import dag
 
 from ci.errors import StageSkipped
-from ci.stages.pytest_run import evidence_of, pytest
+from ci.stages.pytest_run import pytest
 from ci.stages.python_environment import environment, project_of
 from ci.stages.tools import POSTGRES_IMAGE
+from ci.toolchains.python import PythonProject
 from ci.values import Output
 
 __all__ = ["integration", "postgres"]
@@ -19,7 +20,11 @@ _USER = _DATABASE = "app"
 
 
 async def integration(
-    source: dagger.Directory, services: dict[str, str] | None = None, *, limit: int = 900
+    source: dagger.Directory,
+    services: dict[str, str] | None = None,
+    *,
+    limit: int = 900,
+    toolchain: PythonProject | None = None,
 ) -> Output[None]:
     """Run the integration tests.
 
@@ -28,12 +33,13 @@ async def integration(
         services: Image of PostgreSQL by the variable that tells the tests its URL; if not given,
             ``DATABASE_URL`` is one.
         limit: Seconds that the suite may take.
+        toolchain: What the repository says of itself, where that is known already.
 
     Raises:
         StageSkipped: there is no Python, or there are no integration tests.
         StageErrored: pytest could not run them.
     """
-    project = await project_of(source)
+    project = toolchain or await project_of(source)
     if not await source.glob(f"{_FOLDER}/**/test_*.py"):
         raise StageSkipped("no integration tests here", expected=f"{_FOLDER}/test_*.py")
     container = await environment(project, source)
@@ -43,9 +49,7 @@ async def integration(
         container = container.with_service_binding(alias, postgres(image)).with_env_variable(
             variable, f"postgresql://{_USER}:{_USER}@{alias}:{_PORT}/{_DATABASE}"
         )
-    ran = await pytest(container, ["python", "-m", "pytest"], [_FOLDER], limit=limit)
-    evidence, reports = await evidence_of("integration", ran)
-    return Output(evidence=evidence, reports=reports)
+    return await pytest("integration", container, [_FOLDER], limit=limit)
 
 
 def postgres(image: str = POSTGRES_IMAGE) -> dagger.Service:

@@ -6,27 +6,31 @@ import dagger
 
 from ci.errors import StageSkipped
 from ci.findings import sarif
-from ci.stages.python_environment import SOURCE, project_of, run
-from ci.stages.ruff import LINT, OWN_RULES, proven, with_ruff
+from ci.stages.python_environment import SOURCE, project_of
+from ci.stages.ruff import LINT, OWN_RULES, judged, with_ruff
 from ci.stages.scanning import texts, unread
+from ci.toolchains.python import PythonProject
 from ci.values import Evidence, Output, Status
 
 __all__ = ["lint"]
 
 
-async def lint(source: dagger.Directory) -> Output[None]:
+async def lint(source: dagger.Directory, *, toolchain: PythonProject | None = None) -> Output[None]:
     """Lint with ruff; any finding fails the stage, and so does a file that is no Python.
+
+    Args:
+        source: The repository.
+        toolchain: What it says of itself, where that is known already.
 
     Raises:
         StageSkipped: there is no Python.
         StageErrored: ruff could not read its configuration.
     """
-    project = await project_of(source)
+    project = toolchain or await project_of(source)
     container, version = with_ruff(project)
-    scanner = await proven(container, version, LINT)
-    container = container.with_directory(SOURCE, source).with_workdir(SOURCE)
+    container = container.with_directory(SOURCE, source)
     rules = [] if project.uses("ruff") else OWN_RULES
-    ran = await run(container, [*LINT, *rules, "--output-format=sarif", "."])
+    ran, scanner = await judged(container, version, LINT, *rules, "--output-format=sarif")
     if "No Python files found" in ran.stderr:
         raise StageSkipped("no Python files to lint", expected="*.py")
     report = sarif.parse(ran.stdout, scanner="ruff", root=SOURCE)

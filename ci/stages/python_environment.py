@@ -19,7 +19,6 @@ __all__ = [
     "SOURCE",
     "Ran",
     "base",
-    "end_of",
     "environment",
     "installed",
     "pip",
@@ -183,26 +182,9 @@ async def run(
         ExecError: something that comes before it failed.
     """
     tool = args[0].rpartition("/")[2]
-    ran = await end_of(container, args, tool=tool)
-    if ran.code not in accept:
-        raise StageErrored(
-            tool,
-            got=f"exit code {ran.code}\n{ran.log.strip()}",
-            expected=f"one of {', '.join(map(str, accept))}",
-        )
-    return ran
-
-
-async def end_of(container: dagger.Container, args: list[str], *, tool: str) -> Ran:
-    """Run a tool to its end, whatever its exit code.
-
-    Raises:
-        StageErrored: a signal ended it; 9 is what the kernel sends for want of memory.
-        ExecError: something that comes before it failed.
-    """
     ended = container.with_exec(args, expect=ReturnType.ANY)
     try:
-        return Ran(ended, await ended.exit_code(), await ended.stdout(), await ended.stderr())
+        ran = Ran(ended, await ended.exit_code(), await ended.stdout(), await ended.stderr())
     except dagger.ExecError as error:
         if error.command != args:
             raise
@@ -214,6 +196,13 @@ async def end_of(container: dagger.Container, args: list[str], *, tool: str) -> 
             expected="an end of its own",
             hint="the machine may be short of memory" if number == 9 else "",
         ) from error
+    if ran.code not in accept:
+        raise StageErrored(
+            tool,
+            got=f"exit code {ran.code}\n{ran.log.strip()}",
+            expected=f"one of {', '.join(map(str, accept))}",
+        )
+    return ran
 
 
 def _for(project: PythonProject, tool: str) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dagger
 
+from ci.stages.batch import Command, Ended, batch
 from ci.stages.proof import Sample, require, with_sample
-from ci.stages.python_environment import base, run, with_tools
+from ci.stages.python_environment import SOURCE, base, with_tools
 from ci.stages.tools import RUFF
 from ci.toolchains.python import PythonProject
 from ci.values import Scanner
 
-__all__ = ["FORMAT", "LINT", "OWN_RULES", "proven", "with_ruff"]
+__all__ = ["FORMAT", "LINT", "OWN_RULES", "judged", "with_ruff"]
 
 LINT = ["ruff", "check", "--no-cache"]
 FORMAT = ["ruff", "format", "--check", "--no-cache"]
@@ -34,15 +35,24 @@ def with_ruff(project: PythonProject) -> tuple[dagger.Container, str]:
     return with_tools(base(), f"ruff=={version}"), version
 
 
-async def proven(container: dagger.Container, version: str, command: list[str]) -> Scanner:
-    """The scanner that ``command`` (``LINT`` or ``FORMAT``) is, once it has found a planted fault.
+async def judged(
+    container: dagger.Container, version: str, command: list[str], *arguments: str
+) -> tuple[Ended, Scanner]:
+    """How ``command`` (``LINT`` or ``FORMAT``) ends on the code at ``SOURCE``, and that it sees.
 
     Raises:
-        StageErrored: it has not.
+        StageErrored: it did not find a planted fault, or could not run.
     """
     sample = _SAMPLES[command[1]]
-    planted = with_sample(container, _PLANTED, sample).with_workdir(_PLANTED)
-    ran = await run(planted, [*command, "--isolated", "."])
-    found = {rule for rule in sample.rules if rule in ran.stdout + ran.stderr}
+    ended = await batch(
+        with_sample(container, _PLANTED, sample),
+        {
+            "planted": Command(args=[*command, "--isolated", "."], workdir=_PLANTED),
+            "ruff": Command(args=[*command, *arguments, "."], workdir=SOURCE),
+        },
+    )
+    said = ended["planted"].stdout + ended["planted"].stderr
+    found = {rule for rule in sample.rules if rule in said}
     proof = require(found, sample, scanner="ruff")
-    return Scanner(name="ruff", version=version, proven=True, proof=proof)
+    scanner = Scanner(name="ruff", version=version, proven=True, proof=proof)
+    return ended["ruff"].check(0, 1), scanner

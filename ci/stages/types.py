@@ -8,8 +8,10 @@ import dagger
 
 from ci.errors import StageErrored, StageSkipped
 from ci.findings.fingerprint import Draft, line_text, seal
-from ci.stages.python_environment import Ran, environment, project_of, run
+from ci.stages.batch import Command, Ended, batch
+from ci.stages.python_environment import SOURCE, environment, project_of
 from ci.stages.scanning import texts
+from ci.toolchains.python import PythonProject
 from ci.values import Evidence, Finding, Output, Place, Severity, Status
 
 __all__ = ["types"]
@@ -28,17 +30,23 @@ _ERROR = re.compile(
 _NOT_THE_CODE = re.compile(r"(docs?|examples?|tests?|build|dist|setup\.py|noxfile\.py)/?")
 
 
-async def types(source: dagger.Directory) -> Output[None]:
+async def types(
+    source: dagger.Directory, *, toolchain: PythonProject | None = None
+) -> Output[None]:
     """Check the types with mypy, where the repository has declared that it has types.
 
     It has by a configuration of mypy, by naming mypy among its requirements, or by ``py.typed``.
     Without a configuration, imports of packages that have no types are let pass.
 
+    Args:
+        source: The repository.
+        toolchain: What it says of itself, where that is known already.
+
     Raises:
         StageSkipped: there is no Python, or none that says it is typed.
         StageErrored: mypy crashed or could not read its configuration.
     """
-    project = await project_of(source)
+    project = toolchain or await project_of(source)
     configured = project.uses("mypy")
     if not (configured or project.requires("mypy") or await source.glob("**/py.typed")):
         raise StageSkipped(
@@ -47,7 +55,8 @@ async def types(source: dagger.Directory) -> Output[None]:
     ran = await _checked(await environment(project, source), source, configured=configured)
     errors = _ERROR.findall(ran.stdout)
     if ran.code and not errors:
-        raise StageErrored("mypy", got=f"exit code {ran.code}\n{ran.log.strip()}")
+        said = (ran.stdout + ran.stderr).strip()
+        raise StageErrored("mypy", got=f"exit code {ran.code}\n{said}")
     findings = [_finding(match) for match in _ERROR.finditer(ran.stdout)]
     # Stubs that are broken are named by where they are installed.
     own = [f for f in findings if f.place and not f.place.path.startswith(("/", ".."))]
@@ -66,15 +75,19 @@ async def types(source: dagger.Directory) -> Output[None]:
 
 async def _checked(
     container: dagger.Container, source: dagger.Directory, *, configured: bool
-) -> Ran:
+) -> Ended:
     """One run of mypy: of what its configuration names, else of the code that is there."""
     if configured:
-        ran = await run(container, _COMMAND, accept=(0, 1, 2))
-        if "Missing target" not in ran.log:
+        ran = await _run(container, _COMMAND)
+        if "Missing target" not in ran.stdout + ran.stderr:
             return ran
-        return await run(container, [*_COMMAND, *await _targets(source)], accept=(0, 1, 2))
-    targets = await _targets(source)
-    return await run(container, [*_COMMAND, "--ignore-missing-imports", *targets], accept=(0, 1, 2))
+        return await _run(container, [*_COMMAND, *await _targets(source)])
+    return await _run(container, [*_COMMAND, "--ignore-missing-imports", *await _targets(source)])
+
+
+async def _run(container: dagger.Container, args: list[str]) -> Ended:
+    ended = await batch(container, {"mypy": Command(args=args, workdir=SOURCE)})
+    return ended["mypy"].check(0, 1, 2)
 
 
 async def _targets(source: dagger.Directory) -> list[str]:
