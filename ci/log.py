@@ -30,7 +30,8 @@ def configure(*, json: bool = False, verbose: bool = False, stream: TextIO | Non
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.DEBUG if verbose else logging.WARNING
         ),
-        logger_factory=structlog.PrintLoggerFactory(stream or sys.stderr),
+        # The stream of the moment: whoever replaces sys.stderr gets what is logged from then on.
+        logger_factory=lambda *_: structlog.PrintLogger(stream or sys.stderr),
         cache_logger_on_first_use=False,
     )
 
