@@ -9,9 +9,11 @@ import dagger
 
 from ci import config
 from ci.config import Config
-from ci.errors import ConfigError
+from ci.errors import ConfigError, StageSkipped
 from ci.records.run import SourceRecord
-from ci.revision import project_of, revision_of
+from ci.revision import revision_of
+from ci.stages.python_environment import project_of
+from ci.toolchains.python import PythonProject
 
 __all__ = ["IGNORED", "Inputs", "read"]
 
@@ -30,6 +32,8 @@ class Inputs:
     config: Config
     name: str
     revision: SourceRecord
+    #: What the repository says of itself; None: it is none of Python.
+    toolchain: PythonProject | None = None
     #: Trivy's database; None: the official one.
     database: dagger.Directory | None = None
 
@@ -54,14 +58,22 @@ async def read(source: dagger.Directory, database: dagger.Directory | None = Non
     parsed = config.parse(text)
     if database is None and parsed.database.path:
         database = source.directory(parsed.database.path)
-    project = await project_of(source)
+    toolchain = await _toolchain(source.without_directory(".git"))
     return Inputs(
         source=source,
         config=parsed,
-        name=parsed.project.name or _as_name(project.get("name", "")),
+        name=parsed.project.name or _as_name(toolchain.name if toolchain else ""),
+        toolchain=toolchain,
         revision=await revision_of(source),
         database=database,
     )
+
+
+async def _toolchain(code: dagger.Directory) -> PythonProject | None:
+    try:
+        return await project_of(code)
+    except StageSkipped:
+        return None
 
 
 def _as_name(text: str) -> str:

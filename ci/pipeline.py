@@ -48,15 +48,15 @@ _RETRIES = 1
 
 #: Stages of the code alone, which run at once before the quality gate.
 _CHECKS: Mapping[str, Callable[[Inputs], tuple[Any, dict[str, Any]]]] = {
-    "format": lambda i: (stages.format, {"source": i.code}),
-    "lint": lambda i: (stages.lint, {"source": i.code}),
-    "types": lambda i: (stages.types, {"source": i.code}),
+    "format": lambda i: (stages.format, {"source": i.code, "toolchain": i.toolchain}),
+    "lint": lambda i: (stages.lint, {"source": i.code, "toolchain": i.toolchain}),
+    "types": lambda i: (stages.types, {"source": i.code, "toolchain": i.toolchain}),
     "sast": lambda i: (stages.sast, {"source": i.code}),
     "secrets": lambda i: (stages.secrets, {"source": i.source}),
     "dependencies": lambda i: (stages.dependencies, {"source": i.code, "database": i.database}),
     "iac": lambda i: (stages.iac, {"source": i.code}),
     "workflows": lambda i: (stages.workflows, {"source": i.code}),
-    "unit": lambda i: (stages.unit, {"source": i.code}),
+    "unit": lambda i: (stages.unit, {"source": i.code, "toolchain": i.toolchain}),
 }
 STAGES = (*_CHECKS, "integration", "build", "sbom", "scan")
 #: What the graph can be drawn as.
@@ -103,6 +103,7 @@ class _Declaring:
             stages.integration,
             source=self.inputs.code,
             services={variable: s.image for variable, s in services.items()} or None,
+            toolchain=self.inputs.toolchain,
             after=after,
         )
 
@@ -117,6 +118,7 @@ class _Declaring:
             user=i.config.build.user,
             title=i.name,
             revision=i.revision.commit,
+            toolchain=i.toolchain,
             after=after,
         )
 
@@ -275,7 +277,14 @@ async def built(inputs: Inputs) -> dagger.Container:
 def smoke_alone(inputs: Inputs, url: str) -> Pipeline:
     """The smoke tests against a URL."""
     d = _Declaring(inputs)
-    d.stage("smoke", stages.smoke, source=inputs.code, url=url, nonce=_nonce())
+    d.stage(
+        "smoke",
+        stages.smoke,
+        source=inputs.code,
+        url=url,
+        nonce=_nonce(),
+        toolchain=inputs.toolchain,
+    )
     return d.pipeline
 
 
@@ -324,7 +333,9 @@ def smoke_check(inputs: Inputs) -> Smoke:
 
     async def check(url: str) -> None:
         try:
-            output = await stages.smoke(inputs.code, url=url, nonce=_nonce())
+            output = await stages.smoke(
+                inputs.code, url=url, nonce=_nonce(), toolchain=inputs.toolchain
+            )
         except StageSkipped:
             return
         evidence = output.evidence
