@@ -284,7 +284,7 @@ async def test_a_vulnerable_pin_is_found_in_any_lock_file(folder, database):
         "worker/uv.lock": 'version = 1\nrequires-python = ">=3.11"\n\n[[package]]\n'
         'name = "own"\nversion = "1"\nsource = { virtual = "." }\n'
         'dependencies = [{ name = "certifi" }]\n\n[[package]]\nname = "certifi"\n'
-        'version = "2023.5.7"\nsource = { registry = "https://pypi.org/simple" }\n',
+        'version = "2023.5.7"\nsource = { registry = "https://index.test/simple" }\n',
         "tests/fixtures/requirements.txt": "certifi==2023.5.7\n",
         ".trivyignore": "CVE-2024-22195\n",
     }
