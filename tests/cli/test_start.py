@@ -1,0 +1,77 @@
+"""A quick start changes nothing but when the SDK's checks are compiled."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+QUICK = """
+import inspect, sys
+from ci import start
+with start._checks_on_first_call():
+    from ci import cli
+import beartype, dagger
+"""
+
+
+def python(program: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", QUICK + program], check=True, capture_output=True, text=True
+    )
+    return done.stdout
+
+
+def test_a_wrong_argument_is_refused_as_by_the_sdk_itself():
+    program = """
+for wrong in (
+    lambda c: c.with_exec(3),
+    lambda c: c.with_new_file("a", contents=3),
+    lambda c: c.directory(["a"]),
+):
+    try:
+        wrong(object.__new__(dagger.Container))
+    except TypeError as error:
+        print(error)
+"""
+    refused = python(program).splitlines()
+    assert len(refused) == 3
+    plain = subprocess.run(
+        [sys.executable, "-c", f"import dagger{program}"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert refused == plain.stdout.splitlines()
+
+
+def test_functions_are_as_the_sdk_has_them():
+    assert python("""
+print(inspect.signature(dagger.Container.with_exec).parameters["use_entrypoint"].default)
+print(dagger.Container.with_exec.__doc__.splitlines()[0])
+print(inspect.iscoroutinefunction(dagger.Container.stdout))
+print(inspect.iscoroutinefunction(dagger.Container.with_exec))
+print(beartype.beartype.__module__.startswith("beartype"))
+""").splitlines() == ["False", first_line_of_with_exec(), "True", "False", "True"]
+
+
+def first_line_of_with_exec() -> str:
+    import dagger
+
+    return (dagger.Container.with_exec.__doc__ or "").splitlines()[0]
+
+
+def test_it_takes_less_time_than_compiling_all_checks_at_once():
+    assert seconds(QUICK) < seconds("from ci import cli")
+
+
+def seconds(program: str) -> float:
+    """Of CPU; the least of several, as others use the machine too."""
+
+    def once() -> float:
+        before = os.times()
+        subprocess.run([sys.executable, "-c", program], check=True)
+        after = os.times()
+        return after.children_user - before.children_user
+
+    return min(once() for _ in range(3))
