@@ -1,20 +1,20 @@
 """The program ``ci``: starts quickly.
 
 Dagger's SDK has beartype compile a check of the arguments for each of its 850 functions when it is
-imported, which takes longer than most commands run; a command calls a few dozen of them. Here each
-check is compiled when its function is first called. All else is as the SDK has it.
+imported, which takes longer than most commands run; a command uses a few of the SDK's classes. Here
+the checks of a class are compiled when one of its functions is first called. All else is as the SDK
+has it.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import beartype
-import typing_extensions
 
 __all__ = ["main"]
 
@@ -46,29 +46,36 @@ def _checks_on_first_call() -> Iterator[None]:
 
 def _decorate(check: Callable[[Any], Any], decorated: T) -> T:
     if not isinstance(decorated, type):
-        return cast("T", _later(check, cast("Callable[..., Any]", decorated)))
-    for name, member in list(vars(decorated).items()):
-        if inspect.isfunction(member):
-            # What Self is can only be seen where a whole class is checked at once.
-            if member.__annotations__.get("return") is typing_extensions.Self:
-                member.__annotations__["return"] = decorated
-            setattr(decorated, name, _later(check, member))
+        return check(decorated)  # type: ignore[no-any-return]
+    functions = {name: each for name, each in vars(decorated).items() if inspect.isfunction(each)}
+
+    @functools.cache
+    def checked() -> Mapping[str, Any]:
+        # The whole class at once: that is how beartype sees what Self stands for.
+        for name, function in functions.items():
+            setattr(decorated, name, function)
+        check(decorated)
+        return vars(decorated)
+
+    for name, function in functions.items():
+        setattr(decorated, name, _calling(checked, name, function))
     return decorated
 
 
-def _later(check: Callable[[Any], Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    checked = functools.cache(lambda: check(function))
-
+def _calling(
+    checked: Callable[[], Mapping[str, Any]], name: str, function: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Calls what stands in the place of the function once the class is checked."""
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def asynchronous(*args: object, **kwargs: object) -> object:
-            return await checked()(*args, **kwargs)
+            return await checked()[name](*args, **kwargs)
 
         return asynchronous
 
     @functools.wraps(function)
     def synchronous(*args: object, **kwargs: object) -> object:
-        return checked()(*args, **kwargs)
+        return checked()[name](*args, **kwargs)
 
     return synchronous
