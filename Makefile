@@ -47,7 +47,7 @@ demo: system install
 
 test: test-system install $(OLD_STAMP)
 	$(BIN)/python -m tests.images
-	$(BIN)/python -m pytest --need-all
+	$(BIN)/python -m pytest --need-all -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff format --check .
