@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -67,19 +66,3 @@ def first_line_of_with_exec() -> str:
     import dagger
 
     return (dagger.Container.with_exec.__doc__ or "").splitlines()[0]
-
-
-def test_it_takes_less_time_than_compiling_all_checks_at_once():
-    assert seconds(QUICK) < seconds("from ci import cli")
-
-
-def seconds(program: str) -> float:
-    """Of CPU; the least of several, as others use the machine too."""
-
-    def once() -> float:
-        before = os.times()
-        subprocess.run([sys.executable, "-c", program], check=True)
-        after = os.times()
-        return after.children_user - before.children_user
-
-    return min(once() for _ in range(3))
