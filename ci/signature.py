@@ -11,6 +11,7 @@ import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import UnionType
 from typing import Any
 
@@ -98,13 +99,13 @@ def _argument(flag: Flag, value: Any, workspace: HostWorkspace) -> Any:  # noqa:
     if flag.kind is dagger.Directory:
         return workspace.directory(value)
     if flag.kind is dagger.File:
-        return dag.host().file(value)
+        return workspace.file(value)
     if flag.kind is dagger.Secret:
-        return _secret(flag.name, value)
+        return _secret(flag.name, value, workspace)
     return value
 
 
-def _secret(name: str, value: str) -> dagger.Secret:
+def _secret(name: str, value: str, workspace: HostWorkspace) -> dagger.Secret:
     """A secret as ``dagger call`` names it: ``env:NAME``, ``file:PATH``, ``cmd:COMMAND``."""
     provider, colon, rest = value.partition(":")
     if not colon or provider not in ("env", "file", "cmd", "op", "vault"):
@@ -114,7 +115,10 @@ def _secret(name: str, value: str) -> dagger.Secret:
             expected="env:NAME, file:PATH or cmd:COMMAND",
             hint="put the secret into a variable and name that",
         )
-    return dag.secret(f"{provider}://{rest.removeprefix('//')}")
+    rest = rest.removeprefix("//")
+    if provider == "file":
+        rest = workspace.inside(rest)
+    return dag.secret(f"{provider}://{rest}")
 
 
 def _unwrapped(hint: Any) -> tuple[Any, str]:  # noqa: ANN401
@@ -131,10 +135,13 @@ def _unwrapped(hint: Any) -> tuple[Any, str]:  # noqa: ANN401
 
 
 class HostWorkspace:
-    """The caller's folder, in place of the ``dagger.Workspace`` that a Dagger engine injects."""
+    """The caller's folder, in place of the ``dagger.Workspace`` that a Dagger engine injects.
 
-    def __init__(self, root: str = ".") -> None:
-        self._root = root
+    Paths are absolute: a session that the environment names may have started in another folder.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self._root = (root or Path.cwd()).absolute()
 
     def directory(
         self,
@@ -146,12 +153,13 @@ class HostWorkspace:
     ) -> dagger.Directory:
         """A folder of the host, relative to the caller's."""
         return dag.host().directory(
-            self._inside(path), exclude=exclude, include=include, gitignore=gitignore
+            self.inside(path), exclude=exclude, include=include, gitignore=gitignore
         )
 
     def file(self, path: str) -> dagger.File:
         """A file of the host, relative to the caller's folder."""
-        return dag.host().file(self._inside(path))
+        return dag.host().file(self.inside(path))
 
-    def _inside(self, path: str) -> str:
-        return path if path.startswith("/") else f"{self._root}/{path}".removeprefix("./")
+    def inside(self, path: str) -> str:
+        """The absolute path of what is typed."""
+        return str(self._root / Path(path).expanduser())

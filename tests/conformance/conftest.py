@@ -20,9 +20,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "since(version): skip on engines older than it")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def session(tmp_path_factory):
-    """A session for all tests; nothing is started where the environment names one."""
+    """A session for the tests of a file; nothing is started where the environment names one."""
     if "DAGGER_SESSION_PORT" in os.environ:
         yield
         return

@@ -111,9 +111,12 @@ def through_ci(source: Path, database: Path, state: Path) -> Outcome:
         *(f"--skip={name}" for name in SKIPPED),
     ]
     environ = {**os.environ, "TOWPATH_STATE": str(state)}
-    subprocess.run(command, cwd=source, env=environ, capture_output=True, check=False)
-    (folder,) = (source / ".towpath" / "runs").glob("*Z-*")
-    return outcome(folder)
+    done = subprocess.run(
+        command, cwd=source, env=environ, capture_output=True, text=True, check=False
+    )
+    folders = list((source / ".towpath" / "runs").glob("*Z-*"))
+    assert len(folders) == 1, done.stderr
+    return outcome(folders[0])
 
 
 @pytest.mark.parametrize("faults", FAULTS)

@@ -27,9 +27,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(600))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def session() -> Iterator[None]:
-    """A session for all tests; nothing is started where the environment names one."""
+    """A session for the tests of a file; nothing is started where the environment names one."""
     if "DAGGER_SESSION_PORT" in os.environ:
         yield
         return
