@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Collection, Mapping
-from configparser import ConfigParser
-from configparser import Error as ConfigParserError
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +13,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from ci.errors import ConfigError
-from ci.toolchains import locks, poetry
+from ci.toolchains import locks, poetry, setuptools
 from ci.toolchains.locks import TOML_LOCKS, Lock
 
 __all__ = ["MARKERS", "Needs", "PythonProject", "describe", "is_python", "is_read"]
@@ -157,18 +155,18 @@ def describe(entries: Collection[str], texts: Mapping[str, str]) -> PythonProjec
     project: Mapping[str, Any] = data.get("project", {})
     tool: Mapping[str, Any] = data.get("tool", {})
     own = tool.get("poetry", {})
-    setup = _setup(texts.get("setup.cfg", ""))
+    setup = setuptools.read(script=texts.get("setup.py", ""), cfg=texts.get("setup.cfg", ""))
     builds = "build-system" in data or bool(project) or "setup.py" in entries
     installable = builds and own.get("package-mode", True) is not False
     build_requires = tuple(data.get("build-system", {}).get("requires", ("setuptools", "wheel")))
     declared = _declared(data)
-    extras = {**project.get("optional-dependencies", {}), **setup.get("extras", {})}
+    extras = {*project.get("optional-dependencies", ()), *setup.extras}
     runtime = _runtime(declared, texts, installable=installable)
     return PythonProject(
-        name=str(project.get("name") or own.get("name") or setup.get("name", "")),
-        version=str(project.get("version") or own.get("version") or setup.get("version", "")),
+        name=str(project.get("name") or own.get("name") or setup.name),
+        version=str(project.get("version") or own.get("version") or setup.version),
         description=str(project.get("description") or own.get("description") or ""),
-        python=_python(_requires_python(project, own, setup, texts.get("setup.py", ""))),
+        python=_python(_requires_python(project, own) or setup.python_requires),
         runtime=runtime,
         development=_development(runtime, _test_requirements(data), texts),
         requirements_files={
@@ -182,7 +180,9 @@ def describe(entries: Collection[str], texts: Mapping[str, str]) -> PythonProjec
         dynamic=installable and declared is None,
         versioned_by_git=installable
         and any(re.search(r"scm|hatch-vcs|versioningit|dunamai", each) for each in build_requires),
-        scripts=tuple({**project.get("scripts", {}), **own.get("scripts", {}), **setup["scripts"]}),
+        scripts=tuple(
+            {**project.get("scripts", {}), **own.get("scripts", {}), **dict.fromkeys(setup.scripts)}
+        ),
         tools=_tools(entries, tool, texts),
         line_length=int(tool.get("black", {}).get("line-length", 0)),
         measures_coverage=any(
@@ -296,37 +296,11 @@ def _toml(text: str) -> dict[str, Any]:
         raise ConfigError("pyproject.toml", got=str(error), expected="TOML 1.0") from None
 
 
-def _setup(text: str) -> dict[str, Any]:
-    """What setup.cfg says of what stands in pyproject.toml elsewhere."""
-    parser = ConfigParser(interpolation=None)
-    try:
-        parser.read_string(text)
-    except ConfigParserError:
-        return {"scripts": {}}
-    metadata = parser["metadata"] if parser.has_section("metadata") else {}
-    plain = {k: v for k in ("name", "version") if not (v := metadata.get(k, "")).startswith("attr")}
-    scripts = parser.get("options.entry_points", "console_scripts", fallback="")
-    extras = "options.extras_require"
-    return {
-        **plain,
-        "python_requires": parser.get("options", "python_requires", fallback=""),
-        "scripts": dict.fromkeys(
-            line.partition("=")[0].strip() for line in scripts.splitlines() if "=" in line
-        ),
-        "extras": dict(parser[extras]) if parser.has_section(extras) else {},
-    }
-
-
-def _requires_python(
-    project: Mapping[str, Any], own: Mapping[str, Any], setup: Mapping[str, Any], script: str
-) -> str:
+def _requires_python(project: Mapping[str, Any], own: Mapping[str, Any]) -> str:
     said = own.get("dependencies", {}).get("python", "")
-    stated = re.search(r"python_requires\s*=\s*[\"']([^\"']+)", script)
     return str(
         project.get("requires-python")
         or (poetry.specifier(said) if isinstance(said, str) and said else "")
-        or setup.get("python_requires")
-        or (stated[1] if stated else "")
     )
 
 

@@ -212,6 +212,15 @@ def test_what_only_a_build_backend_knows_is_left_to_it():
     assert of({"pyproject.toml": '[project]\nname = "a"\ndynamic = ["dependencies"]\n'}).dynamic
 
 
+def test_setup_py_tells_what_it_passes_as_texts_and_setup_cfg_comes_first():
+    script = "import setuptools\nsetuptools.setup(name='toolz', version=find(), license='MIT')\n"
+    assert of({"setup.py": script}).name == "toolz"
+    assert of({"setup.py": script}).version == ""
+    found = of({"setup.py": script, "setup.cfg": "[metadata]\nname = other\n"})
+    assert found.name == "other"
+    assert of({"setup.py": "def setup(:\n"}).name == ""
+
+
 def test_setup_cfg_tells_commands_interpreter_extras_and_tools():
     found = of(
         {
