@@ -102,6 +102,10 @@ class LayerBuilder:
         if not _link(source, host):
             shutil.copy2(source, host)
 
+    def symlink(self, target: str, path: str) -> None:
+        """A symbolic link at a resolved path; it may lead nowhere."""
+        os.symlink(target, self._place(path))
+
     def make_directory(self, path: str, mode: int, owner: tuple[int, int] | None) -> None:
         """A directory at a resolved path; one that is there gets the permissions and owner."""
         host = self.ensure_directory(path)

@@ -30,6 +30,7 @@ from ci.engine.vertex import (
     NewDirectory,
     NewFile,
     Scratch,
+    Symlink,
     Tarball,
     Tree,
     Without,
@@ -111,7 +112,7 @@ class Evaluation:
 
     async def _built(self, tree: Tree) -> Snapshot:
         match tree:
-            case NewFile() | NewDirectory() | Without():
+            case NewFile() | NewDirectory() | Symlink() | Without():
                 return await self._change(tree)
             case Copy():
                 return await self._copy(tree)
@@ -125,7 +126,7 @@ class Evaluation:
                 return await self._http(tree)
         raise TypeError(f"cannot evaluate {type(tree).__name__}")
 
-    async def _change(self, tree: NewFile | NewDirectory | Without) -> Snapshot:
+    async def _change(self, tree: NewFile | NewDirectory | Symlink | Without) -> Snapshot:
         key = await self._solver.key(tree)
         below = await self._solver.snapshot(tree.tree)
         make: partial[Layer] | partial[Layer | None]
@@ -133,6 +134,8 @@ class Evaluation:
             make = partial(self._trees.new_file, tree, below)
         elif isinstance(tree, NewDirectory):
             make = partial(self._trees.new_directory, tree, below)
+        elif isinstance(tree, Symlink):
+            make = partial(self._trees.symlink, tree, below)
         else:
             make = partial(self._trees.without, tree, below)
         return await self._over(below, await self._solver.kept("tree", key, make))
@@ -194,6 +197,7 @@ class Evaluation:
             platforms=platforms,
             compression=tree.compression,
             media_types=tree.media_types,
+            annotations=[dict(pairs) for pairs in tree.annotations],
             store=self._store,
         )
         return self._trees.lone_file(target, "container.tar", 0o600)

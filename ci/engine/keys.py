@@ -37,6 +37,7 @@ from ci.engine.vertex import (
     Patterns,
     Scratch,
     SecretMount,
+    Symlink,
     Tarball,
     Tree,
     Vertex,
@@ -104,6 +105,8 @@ class Keys:
                 )
             case NewDirectory():
                 return fingerprint(kind, base, vertex.path, vertex.permissions, vertex.owner or "")
+            case Symlink():
+                return fingerprint(kind, base, vertex.path, vertex.target)
             case Without():
                 return fingerprint(kind, base, vertex.paths)
             case ExecRootOutput():
@@ -137,8 +140,9 @@ class Keys:
             case Tarball():
                 roots = [await self.of(root) for root in vertex.roots]
                 return fingerprint(
-                    kind, tuple(roots), vertex.configs, vertex.compression, vertex.media_types
-                )
+                    kind, tuple(roots), vertex.configs, vertex.compression, vertex.media_types,
+                    vertex.annotations,
+                )  # fmt: skip
         raise TypeError(f"no key for {kind}")
 
     async def _exec(self, exec_: Exec, base: str) -> str:
@@ -179,7 +183,7 @@ class Keys:
 def _below(vertex: Vertex) -> Tree | Exec | None:
     """What a vertex is built on, where that is its own chain."""
     match vertex:
-        case NewFile() | NewDirectory() | Copy() | Without():
+        case NewFile() | NewDirectory() | Symlink() | Copy() | Without():
             return vertex.tree
         case ExecRootOutput() | ExecMountOutput():
             return vertex.exec

@@ -325,7 +325,8 @@ class Prepared:
                 f"workdir {wanted!r}", got=error.got or str(error), expected="a directory"
             ) from error
         found = area.base.lookup(place) is not None or place == "/"
-        return area.target.rstrip("/") + place, not found and not area.read_only
+        inside = area.target.rstrip("/") + place
+        return inside.rstrip("/") or "/", not found and not area.read_only
 
     def _open_stdin(self) -> int | None:
         exec_ = self._exec

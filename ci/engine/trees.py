@@ -25,6 +25,7 @@ from ci.engine.vertex import (
     NewFile,
     Owner,
     Patterns,
+    Symlink,
     Without,
 )
 
@@ -60,6 +61,12 @@ class TreeBuilder:
         builder, folder = self._builder(base)
         place = base.resolve(normalize(vertex.path))
         builder.make_directory(place, vertex.permissions, _owner(base, vertex.owner))
+        return self._store.add_layer(folder)
+
+    def symlink(self, vertex: Symlink, below: Snapshot) -> Layer:
+        """The layer of a Symlink."""
+        builder, folder = self._builder(self.merged(below))
+        builder.symlink(vertex.target, builder.resolve(vertex.path))
         return self._store.add_layer(folder)
 
     def copy(self, vertex: Copy, below: Snapshot, source: Snapshot) -> Layer:

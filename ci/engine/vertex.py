@@ -43,6 +43,7 @@ __all__ = [
     "ServiceSpec",
     "Sharing",
     "SocketMount",
+    "Symlink",
     "Tarball",
     "TmpfsMount",
     "Tree",
@@ -197,6 +198,15 @@ class NewDirectory(Tree):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Symlink(Tree):
+    """``tree`` with a symbolic link to ``target``, as it is written, at ``path``."""
+
+    tree: Tree
+    path: str
+    target: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Copy(Tree):
     """``tree`` with ``source`` at ``path``: a directory's entries are merged in, a file is put."""
 
@@ -241,6 +251,8 @@ class Tarball(Tree):
     configs: tuple[str, ...]
     compression: str = "gzip"
     media_types: str = "oci"
+    #: (name, value) in the manifest of each platform; empty for none at all.
+    annotations: tuple[tuple[tuple[str, str], ...], ...] = ()
 
 
 # -- execs --------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from importlib.metadata import version
 
 import dagger
 import pytest
@@ -52,17 +53,20 @@ async def dag(session):
 @pytest.fixture
 async def engine_version(dag) -> tuple[int, ...]:
     """Of the engine's API, as numbers."""
-    text = await dag.version()
+    return numbers(await dag.version())
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """A version, to compare."""
     return tuple(int(part) for part in text.lstrip("v").split("-")[0].split("."))
 
 
 @pytest.fixture(autouse=True)
 async def _since(request, engine_version):
     """Skip what a mark says came later than this engine or this SDK."""
-    if mark := request.node.get_closest_marker("since"):
-        wanted = tuple(int(part) for part in mark.args[0].split("."))
-        if engine_version < wanted:
-            pytest.skip(f"came with v{mark.args[0]}")
+    mark = request.node.get_closest_marker("since")
+    if mark and min(engine_version, numbers(version("dagger-io"))) < numbers(mark.args[0]):
+        pytest.skip(f"came with v{mark.args[0]}")
 
 
 @pytest.fixture

@@ -112,3 +112,84 @@ async def test_with_error_fails_the_chain_with_its_message(dag):
 async def test_an_image_that_does_not_exist_is_an_error(dag):
     with pytest.raises(dagger.QueryError):
         await dag.container().from_("localhost:1/no/such:image").sync()
+
+
+async def test_a_variable_of_a_container_is_another_in_another(dag):
+    first = dag.container().with_env_variable("A", "1")
+    second = first.with_env_variable("A", "2")
+    assert (await first.env_variable("A"), await second.env_variable("A")) == ("1", "2")
+
+
+async def test_a_label_is_replaced(dag):
+    container = dag.container().with_label("a", "1").with_label("a", "2")
+    assert await container.label("a") == "2"
+    assert len(await container.labels()) == 1
+
+
+async def test_a_port_is_replaced_and_keeps_apart_from_the_other_protocols(dag):
+    container = (
+        dag.container()
+        .with_exposed_port(80, description="old")
+        .with_exposed_port(80, description="new")
+        .with_exposed_port(80, protocol=dagger.NetworkProtocol.UDP)
+    )
+    found = {
+        (await p.protocol()).name: await p.description() for p in await container.exposed_ports()
+    }
+    assert set(found) == {"TCP", "UDP"}
+    assert found["TCP"] == "new"
+    left = container.without_exposed_port(80)
+    assert [(await p.protocol()).name for p in await left.exposed_ports()] == ["UDP"]
+
+
+async def test_a_port_tells_whether_it_is_waited_for(dag):
+    container = dag.container().with_exposed_port(80, experimental_skip_healthcheck=True)
+    (port,) = await container.exposed_ports()
+    assert await port.experimental_skip_healthcheck() is True
+
+
+async def test_a_health_check_is_told_and_removed(dag):
+    container = dag.container().with_docker_healthcheck(
+        ["check", "it"], interval="5s", timeout="2s", start_period="1s", retries=4
+    )
+    check = container.docker_healthcheck()
+    assert await check.args() == ["check", "it"]
+    assert await check.retries() == 4
+    assert await check.shell() is False
+
+
+async def test_default_args_are_replaced_and_removed(dag):
+    container = dag.container().with_default_args(["a"]).with_default_args(["b", "c"])
+    assert await container.default_args() == ["b", "c"]
+    assert await container.without_default_args().default_args() == []
+
+
+async def test_an_entrypoint_is_removed_with_the_default_args(dag):
+    container = dag.container().with_entrypoint(["e"]).with_default_args(["a"])
+    bare = container.without_entrypoint()
+    assert (await bare.entrypoint(), await bare.default_args()) == ([], [])
+
+
+async def test_an_image_is_found_by_its_digest_too(base, dag):
+    again = dag.container().from_(await base.image_ref())
+    assert await again.file("/etc/debian_version").contents() == (
+        await base.file("/etc/debian_version").contents()
+    )
+
+
+async def test_a_container_without_an_image_has_no_reference(dag):
+    with pytest.raises(dagger.QueryError):
+        await dag.container().image_ref()
+
+
+async def test_configuration_survives_an_exec(base):
+    ran = (
+        base.with_label("l", "1")
+        .with_entrypoint(["e"])
+        .with_default_args(["d"])
+        .with_exposed_port(80)
+        .with_exec(["true"])
+    )
+    assert await ran.label("l") == "1"
+    assert (await ran.entrypoint(), await ran.default_args()) == (["e"], ["d"])
+    assert [await p.port() for p in await ran.exposed_ports()] == [80]

@@ -25,6 +25,7 @@ from ci.engine.vertex import (
     SecretRef,
     Sharing,
     SocketMount,
+    Symlink,
     TmpfsMount,
     Without,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "with_mounted_temp",
     "with_new_file",
     "with_rootfs",
+    "with_symlink",
     "with_unix_socket",
     "without_directory",
     "without_file",
@@ -222,6 +224,17 @@ def with_new_file(
             permissions=permissions,
             owner=by,
         ),
+    )
+
+
+def with_symlink(
+    container: ContainerState, _: Context, *, target: str, link_name: str, expand: bool
+) -> ContainerState:
+    """A symbolic link, which need not lead anywhere."""
+    leads_to = container.expand(target) if expand else target
+    return container.change(
+        _place(container, link_name, expand=expand),
+        lambda tree, place: Symlink(tree=tree, path=place, target=leads_to),
     )
 
 

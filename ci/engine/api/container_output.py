@@ -43,6 +43,7 @@ def as_tarball(
         ),
         compression=_COMPRESSIONS[compression],
         media_types="docker" if media_types in ("DockerMediaTypes", "DOCKER") else "oci",
+        annotations=tuple(state.annotations for state in states),
     )
     return FileRef(tree=tree, path="/container.tar")
 

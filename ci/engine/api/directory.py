@@ -21,6 +21,7 @@ from ci.engine.vertex import (
     NewDirectory,
     NewFile,
     Patterns,
+    Symlink,
     Tree,
     Without,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "with_files",
     "with_new_directory",
     "with_new_file",
+    "with_symlink",
     "without_directory",
     "without_file",
     "without_files",
@@ -234,6 +236,11 @@ def with_files(
             target, ctx, path=path.rstrip("/") + "/", source=source, permissions=permissions
         )
     return target
+
+
+def with_symlink(source: DirectoryRef, _: Context, *, target: str, link_name: str) -> DirectoryRef:
+    """A symbolic link, which need not lead anywhere."""
+    return _with(source, Symlink(tree=source.tree, path=_at(source, link_name), target=target))
 
 
 def without_directory(source: DirectoryRef, _: Context, *, path: str) -> DirectoryRef:

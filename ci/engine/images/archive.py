@@ -64,6 +64,7 @@ def write(
     store: Store | None = None,
     name: str = "",
     epoch: int | None = None,
+    annotations: Sequence[Mapping[str, str]] = (),
 ) -> str:
     """Write one image to the tar file ``dest``; the digest of its manifest.
 
@@ -78,6 +79,7 @@ def write(
         store: Keeps the blobs of the layers that are its own, for the next time.
         name: ``repository:tag`` by which ``docker load`` names it.
         epoch: Seconds since 1970 for all times; None is SOURCE_DATE_EPOCH, else 1980.
+        annotations: Of each platform's manifest; empty for none at all.
 
     Raises:
         ConfigError: there is no such compression.
@@ -89,8 +91,17 @@ def write(
         contents: dict[str, Content] = {blob.digest: path for blob, path in packed.values()}
         docker = media_types == "docker"
         images = [
-            _image([packed[folder][0] for folder in folders], config, when, contents, docker=docker)
-            for folders, config in platforms
+            _image(
+                [packed[folder][0] for folder in folders],
+                config,
+                when,
+                contents,
+                docker=docker,
+                annotations=noted,
+            )
+            for (folders, config), noted in zip(
+                platforms, annotations or [{}] * len(platforms), strict=True
+            )
         ]
         top = images[0].manifest if len(images) == 1 else _index(images, contents, docker=docker)
         _write_tar(dest, _files(top, images, contents, name), when)
@@ -130,6 +141,7 @@ def _image(
     contents: dict[str, Content],
     *,
     docker: bool,
+    annotations: Mapping[str, str],
 ) -> _Image:
     """Configuration and manifest of one platform, added to ``contents``."""
     created = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -146,6 +158,7 @@ def _image(
         "mediaType": DOCKER_MANIFEST if docker else MANIFEST,
         "config": described.dump(),
         "layers": [layer.dump() for layer in layers],
+        **({"annotations": dict(annotations)} if annotations else {}),
     }
     added = _add(str(manifest["mediaType"]), manifest, contents)
     platform = {key: config[key] for key in _PLATFORM_KEYS if config.get(key)}
