@@ -27,6 +27,7 @@ from ci.flow import NotPassedError
 from ci.graph import nearest
 from ci.module import Ci, RunNotPassed
 from ci.results import check, follow, rendered, save
+from ci.workspace import HostWorkspace
 
 __all__ = ["main"]
 
@@ -187,7 +188,7 @@ async def _call(
     output: Path | None,
 ) -> str:
     """Call the function as ``dagger call`` would; write what it returns, or give it to print."""
-    workspace = signature.HostWorkspace()
+    workspace = HostWorkspace()
     arguments = signature.bind(function, typed, workspace=workspace)
     value = function(Ci(), **arguments)
     value = await follow(await value if inspect.isawaitable(value) else value, words)

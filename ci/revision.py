@@ -15,7 +15,7 @@ async def revision_of(source: dagger.Directory) -> SourceRecord:
     """Commit and branch, empty where the source is no git repository; the project's version."""
     entries = await source.entries()
     version = (await project_of(source)).get("version", "")
-    if not {".git", ".git/"} & set(entries):
+    if ".git/" not in entries:
         return SourceRecord(version=version)
     git = source.directory(".git")
     head = (await git.file("HEAD").contents()).strip()

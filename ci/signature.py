@@ -11,7 +11,6 @@ import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import UnionType
 from typing import Any
 
@@ -19,8 +18,9 @@ import dagger
 from dagger import dag
 
 from ci.errors import ConfigError
+from ci.workspace import HostWorkspace
 
-__all__ = ["Flag", "HostWorkspace", "bind", "flags", "functions", "summary"]
+__all__ = ["Flag", "bind", "flags", "functions", "summary"]
 
 #: Types of Dagger's that are typed as a text on a command line.
 _TEXTUAL = (dagger.Directory, dagger.File, dagger.Secret)
@@ -132,34 +132,3 @@ def _unwrapped(hint: Any) -> tuple[Any, str]:  # noqa: ANN401
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return hint, doc
     return hint, doc
-
-
-class HostWorkspace:
-    """The caller's folder, in place of the ``dagger.Workspace`` that a Dagger engine injects.
-
-    Paths are absolute: a session that the environment names may have started in another folder.
-    """
-
-    def __init__(self, root: Path | None = None) -> None:
-        self._root = (root or Path.cwd()).absolute()
-
-    def directory(
-        self,
-        path: str,
-        *,
-        exclude: list[str] | None = None,
-        include: list[str] | None = None,
-        gitignore: bool | None = None,
-    ) -> dagger.Directory:
-        """A folder of the host, relative to the caller's."""
-        return dag.host().directory(
-            self.inside(path), exclude=exclude, include=include, gitignore=gitignore
-        )
-
-    def file(self, path: str) -> dagger.File:
-        """A file of the host, relative to the caller's folder."""
-        return dag.host().file(self.inside(path))
-
-    def inside(self, path: str) -> str:
-        """The absolute path of what is typed."""
-        return str(self._root / Path(path).expanduser())

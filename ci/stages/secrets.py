@@ -123,7 +123,8 @@ def _commands(*, with_history: bool) -> dict[str, Command]:
     }
     if not with_history:
         return commands
-    env = {**_TRUSTED, "GIT_DIR": _HISTORY}
+    # The work tree that a submodule names is not here, and none is needed.
+    env = {**_TRUSTED, "GIT_DIR": _HISTORY, "GIT_WORK_TREE": _EMPTY}
     past = _gitleaks("git", _EMPTY)
     count, shallow = ["rev-list", "--all", "--count"], ["rev-parse", "--is-shallow-repository"]
     return commands | {
