@@ -45,12 +45,12 @@ class Egress:
     @asynccontextmanager
     async def serving(self, listener: socket.socket) -> AsyncIterator[str]:
         """Serve connections to the socket while the context lasts; gives the proxy's URL."""
-        port = listener.getsockname()[1]
+        address, port = listener.getsockname()
         listener.settimeout(0)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._accept, listener)
             try:
-                yield f"http://127.0.0.1:{port}"
+                yield f"http://{address}:{port}"
             finally:
                 tasks.cancel_scope.cancel()
 

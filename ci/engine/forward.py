@@ -21,9 +21,11 @@ _log = structlog.get_logger()
 
 @asynccontextmanager
 async def forwarding(
-    network: Network, ports: Sequence[tuple[int, int]]
+    network: Network, host: str, ports: Sequence[tuple[int, int]]
 ) -> AsyncIterator[list[tuple[int, int]]]:
     """While the context lasts, each (backend, frontend) is forwarded; frontend 0 is any free one.
+
+    Backends are ports of ``host``, an address of the network.
 
     Gives the pairs with the frontends that were taken.
 
@@ -43,17 +45,17 @@ async def forwarding(
             port = listener.extra(SocketAttribute.local_port)  # noqa: S610
             taken.append((backend, port))
             _log.info("port.forwarded", frontend=port, backend=backend)
-            tasks.start_soon(listener.serve, partial(_join, network, backend))
+            tasks.start_soon(listener.serve, partial(_join, network, host, backend))
         yield taken
 
 
 @asynccontextmanager
 async def reaching_out(
-    network: Network, host: str, ports: Sequence[tuple[int, int]]
+    network: Network, address: str, host: str, ports: Sequence[tuple[int, int]]
 ) -> AsyncIterator[None]:
     """While the context lasts, ports of the network lead to ports of ``host``.
 
-    ``ports`` are (port at the host, port in the network).
+    ``ports`` are (port at the host, port at ``address`` in the network).
 
     Raises:
         OSError: a port of the network is taken.
@@ -76,7 +78,7 @@ async def reaching_out(
 
     async with anyio.create_task_group() as tasks:
         for backend, port in ports:
-            listener = await network.listener(port)
+            listener = await network.listener(port, address)
             listener.settimeout(0)
             tasks.start_soon(accept, listener, backend)
         yield
@@ -100,11 +102,11 @@ async def _listen(port: int) -> Listener[SocketStream]:
         ) from None
 
 
-async def _join(network: Network, backend: int, client: SocketStream) -> None:
+async def _join(network: Network, host: str, backend: int, client: SocketStream) -> None:
     """Copy both ways between a client and the port."""
     async with client:
         try:
-            server = await network.connect(backend)
+            server = await network.connect(backend, host)
         except OSError:
             return
         await _pipe(client, server)

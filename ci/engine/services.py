@@ -6,6 +6,7 @@ import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol, Self
 
 import anyio
@@ -15,7 +16,8 @@ from anyio.abc import TaskGroup, TaskStatus
 from ci.clock import Clock, SystemClock
 from ci.engine.execution import Attachment, Running
 from ci.engine.forward import reaching_out
-from ci.engine.network import HostNetwork, Network, NetworkUnavailable, private_network
+from ci.engine.health import NeverHealthy, wait_answering, wait_passing
+from ci.engine.network import HostNetwork, Network, NetworkUnavailable, Place, private_network
 from ci.engine.vertex import Exec, ServiceSpec
 from ci.errors import CiError
 
@@ -35,8 +37,6 @@ _log = structlog.get_logger()
 HEALTHY_SECONDS = 120.0
 STOP_SECONDS = 10.0
 _TAIL_BYTES = 8_192
-_FIRST_PAUSE = 0.02
-_LONGEST_PAUSE = 0.25
 
 Binding = tuple[str, ServiceSpec]
 
@@ -95,6 +95,8 @@ class _Service:
     failure: CiError | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     kill: bool = False
+    #: By which it is reached.
+    address: str = ""
 
     def log(self) -> str:
         return self.running.log() if self.running else ""
@@ -158,32 +160,21 @@ class Services:
         bound = [(alias, await self._wanted(spec)) for alias, spec in services]
         for _, service in bound:
             await self._wait_settled(service)
-        yield await self._attachment(bound)
-
-    async def _attachment(self, bound: list[tuple[str, _Service]]) -> Attachment:
         network = await self.network()
-        names = [alias for alias, _ in bound]
-        names += [hostname(service.spec) for _, service in bound]
-
-        async def broken() -> CiError:
-            return await _first_ended(bound)
-
-        return Attachment(
-            hosts=tuple(("127.0.0.1", name) for name in dict.fromkeys(names)),
-            namespaces=network.namespaces,
-            env=_way_out(network, names),
-            broken=broken,
-        )
+        async with network.place() as place:
+            yield _attachment(network, place, bound)
 
     # -- for the API --------------------------------------------------------------------------
 
-    async def start(self, spec: ServiceSpec) -> None:
-        """Start it if it does not run, and wait until it is healthy.
+    async def start(self, spec: ServiceSpec) -> str:
+        """Start it if it does not run, and wait until it is healthy; its address.
 
         Raises:
             CiError: it failed.
         """
-        await self._wait_settled(await self._wanted(spec))
+        service = await self._wanted(spec)
+        await self._wait_settled(service)
+        return service.address
 
     async def stop(self, spec: ServiceSpec, *, kill: bool = False) -> None:
         """Stop it if it runs: SIGTERM, then SIGKILL after 10 seconds, or at once."""
@@ -249,10 +240,6 @@ class Services:
             _log.exception("service.crashed", service=label(service.spec))
             service.failure = CiError(f"service {label(service.spec)}", got=repr(error))
         finally:
-            with anyio.CancelScope(shield=True):
-                if service.running is not None:
-                    await service.running.stop(grace=STOP_SECONDS, kill=service.kill)
-                    self._ended_logs.append((label(service.spec), service.log()))
             if self._services.get(service.spec.digest) is service:
                 del self._services[service.spec.digest]
             if not service.settled.is_set() and service.failure is None:
@@ -260,34 +247,45 @@ class Services:
             service.settled.set()
             service.ended.set()
 
+    async def _end(self, service: _Service) -> None:
+        """Stop its process, and keep its log."""
+        if service.running is None:
+            return
+        with anyio.CancelScope(shield=True):
+            await service.running.stop(grace=STOP_SECONDS, kill=service.kill)
+        self._ended_logs.append((label(service.spec), service.log()))
+
     async def _live(self, service: _Service) -> None:
         """Start it with all that it binds itself, see it healthy, and wait for its end."""
         spec = service.spec
         if isinstance(spec, HostServiceSpec):
             await self._pass_on(service, spec)
             return
-        async with self.attach(spec.exec.services) as reached:
-            network = await self.network()
-            attachment = replace(
-                reached,
-                hosts=(*reached.hosts, ("127.0.0.1", hostname(spec))),
-                namespaces=network.namespaces,
-                env=reached.env or _way_out(network, [hostname(spec)]),
-                broken=None,
-            )
+        bound = [(alias, await self._wanted(other)) for alias, other in spec.exec.services]
+        for _, other in bound:
+            await self._wait_settled(other)
+        network = await self.network()
+        async with network.place(spec.digest) as place:
+            service.address = place.address
+            bound.append((hostname(spec), service))
+            attachment = replace(_attachment(network, place, bound), broken=None)
             await self._refuse_taken_ports(spec, network)
-            service.running = await self._starter.start(spec.exec, attachment=attachment)
-            await self._wait_healthy(service, network, attachment)
-            service.settled.set()
-            code = await service.running.wait()
-            _log.info("service.ended", service=label(spec), exit_code=code)
+            try:
+                service.running = await self._starter.start(spec.exec, attachment=attachment)
+                await self._wait_healthy(service, attachment)
+                service.settled.set()
+                code = await service.running.wait()
+                _log.info("service.ended", service=label(spec), exit_code=code)
+            finally:
+                await self._end(service)
 
     async def _pass_on(self, service: _Service, spec: HostServiceSpec) -> None:
         """Let a port of the host be reached from the session's network."""
         network = await self.network()
+        service.address = network.address(spec.digest)
         if network.is_private:
             await self._refuse_taken_ports(spec, network)
-            async with reaching_out(network, spec.host, spec.forwards):
+            async with reaching_out(network, service.address, spec.host, spec.forwards):
                 service.settled.set()
                 await anyio.sleep_forever()
         if any(backend != frontend for backend, frontend in spec.forwards):
@@ -306,6 +304,8 @@ class Services:
         Raises:
             CiError: one does.
         """
+        if network.is_apart:
+            return
         for port in _checked_ports(spec):
             if not await network.answers(port):
                 continue
@@ -323,9 +323,7 @@ class Services:
                 hint="services of one session share its network: give one of them another port",
             )
 
-    async def _wait_healthy(
-        self, service: _Service, network: Network, attachment: Attachment
-    ) -> None:
+    async def _wait_healthy(self, service: _Service, attachment: Attachment) -> None:
         """Return when it is healthy.
 
         Raises:
@@ -333,45 +331,50 @@ class Services:
         """
         spec, running = service.spec, service.running
         assert running is not None  # noqa: S101 - the caller started it
-        check = self._docker_check if spec.healthcheck else self._dial
-        deadline = self._clock.monotonic() + self._patience(spec)
-        pause = _FIRST_PAUSE
-        while True:
-            if running.exit_code is not None:
-                raise ServiceFailed(
-                    f"service {label(spec)}",
-                    f"exited with code {running.exit_code} before it was healthy",
-                    running.log(),
-                )
-            missing = await check(spec, network, attachment)
-            if not missing:
-                return
-            if self._clock.monotonic() >= deadline:
-                raise ServiceFailed(
-                    f"service {label(spec)}",
-                    f"is not healthy after {self._patience(spec):g} s: {missing}",
-                    running.log(),
-                )
-            await self._clock.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
+        complaints: list[str] = []
 
-    def _patience(self, spec: ServiceSpec) -> float:
-        """Seconds until an unhealthy service has failed."""
-        if not spec.healthcheck:
-            return self._healthy_seconds
-        interval, timeout, start_period, retries = spec.health_timing
-        return start_period + retries * (interval + timeout)
+        async def watch() -> None:
+            code = await running.wait()
+            complaints.append(f"exited with code {code} before it was healthy")
+            tasks.cancel_scope.cancel()
 
-    async def _dial(self, spec: ServiceSpec, network: Network, _: Attachment) -> str:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch)
+            try:
+                await self._become_healthy(spec, service.address, attachment)
+            except NeverHealthy as error:
+                complaints.append(str(error))
+            tasks.cancel_scope.cancel()
+        if complaints:
+            raise ServiceFailed(f"service {label(spec)}", complaints[0], running.log())
+
+    async def _become_healthy(
+        self, spec: ServiceSpec, address: str, attachment: Attachment
+    ) -> None:
+        if spec.healthcheck:
+            await wait_passing(
+                partial(self._docker_check, spec, attachment),
+                timing=spec.health_timing,
+                clock=self._clock,
+            )
+        else:
+            await wait_answering(
+                partial(self._dial, spec, address),
+                patience=self._healthy_seconds,
+                clock=self._clock,
+            )
+
+    async def _dial(self, spec: ServiceSpec, address: str) -> str:
         """What does not answer yet; empty when all does."""
+        network = await self.network()
         for port in _checked_ports(spec):
-            if not await network.answers(port):
+            if not await network.answers(port, address):
                 return f"nothing answers at port {port}"
         return ""
 
-    async def _docker_check(self, spec: ServiceSpec, _: Network, attachment: Attachment) -> str:
+    async def _docker_check(self, spec: ServiceSpec, attachment: Attachment) -> str:
         """Run the health check beside the service: why it is not healthy, or empty."""
-        timeout = spec.health_timing[1]
+        timeout = spec.health_timing.timeout
         probe = replace(spec.exec, args=spec.healthcheck, services=(), stdin="")
         running = await self._starter.start(probe, attachment=attachment)
         code: int | None = None
@@ -391,6 +394,22 @@ class Services:
 def _checked_ports(spec: ServiceSpec) -> list[int]:
     """TCP ports that a dial tells the health of."""
     return [port for port, protocol, checked in spec.ports if checked and protocol == "TCP"]
+
+
+def _attachment(network: Network, place: Place, bound: list[tuple[str, _Service]]) -> Attachment:
+    """What an exec at a place gets that binds these services, all of which have an address."""
+    hosts = [(service.address, alias) for alias, service in bound]
+    hosts += [(service.address, hostname(service.spec)) for _, service in bound]
+
+    async def broken() -> CiError:
+        return await _first_ended(bound)
+
+    return Attachment(
+        hosts=tuple(dict.fromkeys(hosts)),
+        namespaces=place.namespaces,
+        env=_way_out(network, [name for _, name in hosts]),
+        broken=broken,
+    )
 
 
 def _way_out(network: Network, names: list[str]) -> tuple[tuple[str, str], ...]:

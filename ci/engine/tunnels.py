@@ -50,10 +50,10 @@ class Tunnels:
             CiError: the service failed, or a port of the host is taken.
         """
         assert self._tasks is not None  # noqa: S101 - used within the context
-        await self._services.start(spec)
+        address = await self._services.start(spec)
         async with self._opening:
             if name not in self._open:
-                self._open[name] = await self._tasks.start(self._keep, name, forwards)
+                self._open[name] = await self._tasks.start(self._keep, name, address, forwards)
 
     async def close(self, name: str) -> None:
         """Close the tunnel of that name, if it is open."""
@@ -67,11 +67,11 @@ class Tunnels:
         return tunnel.taken if tunnel else []
 
     async def _keep(
-        self, name: str, forwards: Forwards, *, task_status: TaskStatus[_Tunnel]
+        self, name: str, address: str, forwards: Forwards, *, task_status: TaskStatus[_Tunnel]
     ) -> None:
         """Hold a tunnel open."""
         network = await self._services.network()
-        async with forwarding(network, forwards) as taken:
+        async with forwarding(network, address, forwards) as taken:
             tunnel = _Tunnel(taken)
             task_status.started(tunnel)
             await tunnel.closing.wait()

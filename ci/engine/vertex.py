@@ -15,6 +15,8 @@ from functools import cached_property
 
 from blake3 import blake3
 
+from ci.engine.health import DEFAULT_TIMING, HealthTiming
+
 __all__ = [
     "CacheMount",
     "Copy",
@@ -347,10 +349,9 @@ class ServiceSpec(Vertex):
     #: (port, protocol, is health-checked)
     ports: tuple[tuple[int, str, bool], ...] = ()
     hostname: str = ""
-    #: Docker health check: argv, empty for none, and interval, timeout, start period in seconds
-    #: and retries.
+    #: Docker health check: argv, empty for none.
     healthcheck: tuple[str, ...] = ()
-    health_timing: tuple[float, float, float, int] = (30.0, 30.0, 0.0, 3)
+    health_timing: HealthTiming = DEFAULT_TIMING
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -325,3 +325,12 @@ async def test_a_result_of_an_exec_with_a_service_is_kept(base, unique):
         ["sh", "-c", "cat /proc/sys/kernel/random/uuid"]
     )
     assert await ran.stdout() == await ran.stdout()
+
+
+async def test_two_services_may_have_the_same_port(base, unique):
+    bound = base
+    for number in (1, 2):
+        service = serving(base, 8093, f"{unique}-{number}").as_service()
+        bound = bound.with_service_binding(f"s{number}", service)
+    ran = asking_all(bound, "s1:8093", "s2:8093")
+    assert await ran.stdout() == f"{unique}-1\n{unique}-2\n"

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import http.server
 import os
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 import anyio
 import pytest
 
 from ci.engine.egress import Egress
-from ci.engine.network import HostNetwork, private_network
+from ci.engine.network import HostNetwork, Place, private_network
+
+T = TypeVar("T")
 
 
 async def test_the_same_port_is_free_in_every_private_network():
@@ -37,6 +43,97 @@ async def test_a_taken_port_is_an_error():
             await network.listener(8080)
 
 
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may join another's network")
+
+
+@as_root
+async def test_places_have_ports_of_their_own_and_reach_each_other():
+    async with (
+        private_network() as network,
+        network.place("first") as first,
+        network.place("second") as second,
+        network.place() as third,
+    ):
+        assert network.is_apart
+        with served_in(first, b"first"), served_in(second, b"second"):
+            assert ask_from(third, first.address) == b"first"
+            assert ask_from(third, second.address) == b"second"
+            assert ask_from(third, "127.0.0.1") == b""
+            assert await network.answers(PORT, first.address)
+            assert not await network.answers(PORT)
+
+
+@as_root
+async def test_a_place_has_its_address_again_and_is_reached_at_once():
+    async with private_network() as network:
+        for turn in (b"1", b"2", b"3"):
+            async with network.place("again") as place, network.place() as other:
+                assert place.address == network.address("again")
+                with served_in(place, turn):
+                    assert ask_from(other, place.address) == turn
+
+
+async def test_listeners_at_addresses_of_their_own_share_a_port():
+    async with private_network() as network:
+        one, two = network.address("one"), network.address("two")
+        with await network.listener(80, one), await network.listener(80, two):
+            assert await network.answers(80, one)
+            assert await network.answers(80, two)
+            assert not await network.answers(80)
+
+
+PORT = 5432
+
+
+def within(place: Place, work: Callable[[], T]) -> T:
+    """What the work gives in a thread that lives at the place."""
+    results: list[T] = []
+
+    def run() -> None:
+        assert place.namespaces is not None
+        if ctypes.CDLL(None, use_errno=True).setns(place.namespaces.net, 0) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
+        results.append(work())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+@contextmanager
+def served_in(place: Place, text: bytes) -> Iterator[None]:
+    """A server at the place, on all its addresses, that sends the text and hangs up."""
+    with within(place, lambda: socket.create_server(("0.0.0.0", PORT))) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.sendall(text)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def ask_from(place: Place, address: str) -> bytes:
+    """What the server at the address says to the place; nothing where none is."""
+    asking = within(place, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+    with asking:
+        asking.settimeout(30)
+        try:
+            asking.connect((address, PORT))
+        except ConnectionRefusedError:
+            return b""
+        return asking.recv(100)
+
+
 async def children() -> set[str]:
     """Processes that this thread has started and that are still there."""
     path = f"/proc/self/task/{threading.get_native_id()}/children"
@@ -46,9 +143,9 @@ async def children() -> set[str]:
 
 async def test_nothing_is_left_when_the_context_ends():
     before = await children()
-    async with private_network() as network:
-        assert network.namespaces is not None
-        fd = network.namespaces.net
+    async with private_network() as network, network.place() as place:
+        assert place.namespaces is not None
+        fd = place.namespaces.net
         os.fstat(fd)
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(fd)

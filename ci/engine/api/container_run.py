@@ -10,6 +10,7 @@ from ci.engine.api.values import ServiceState
 from ci.engine.container import ContainerState, Healthcheck
 from ci.engine.duration import seconds
 from ci.engine.execution import ExecResult
+from ci.engine.health import DEFAULT_TIMING, HealthTiming
 from ci.engine.refusal import Refusal, Unsupported
 from ci.engine.vertex import Expect, ServiceSpec
 
@@ -99,14 +100,16 @@ async def sync(container: ContainerState, ctx: Context) -> str:
     return ctx.objects.id(container)
 
 
-def _health_timing(check: Healthcheck) -> tuple[float, float, float, int]:
-    """Interval, timeout, start period in seconds, and retries; Docker's defaults."""
-    return (
-        seconds(check.interval) if check.interval else 30.0,
-        seconds(check.timeout) if check.timeout else 30.0,
-        seconds(check.start_period) if check.start_period else 0.0,
-        check.retries or 3,
-    )
+def _health_timing(check: Healthcheck) -> HealthTiming:
+    """Its times in seconds; where one is not given, Docker's default."""
+    given = {
+        "interval": check.interval,
+        "timeout": check.timeout,
+        "start_period": check.start_period,
+        "start_interval": check.start_interval,
+    }
+    times = {name: seconds(text) for name, text in given.items() if text}
+    return replace(DEFAULT_TIMING, **times, retries=check.retries or DEFAULT_TIMING.retries)
 
 
 def as_service(

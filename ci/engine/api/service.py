@@ -95,8 +95,8 @@ async def up(
         wanted = tuple((p.port, p.port) for p in service.ports if p.protocol == "TCP")
     if not wanted:
         raise Refusal("no ports exposed")
-    await ctx.services.start(service.spec)
+    address = await ctx.services.start(service.spec)
     network = await ctx.services.network()
     pairs = [(backend, 0 if random else frontend) for backend, frontend in wanted]
-    async with forwarding(network, pairs):
+    async with forwarding(network, address, pairs):
         await ctx.services.wait_ended(service.spec)

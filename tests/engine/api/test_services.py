@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import socket
 import sys
 import threading
 
@@ -79,11 +80,29 @@ asyncio.run(main())
 """
 
 
-async def test_a_port_that_another_service_has_is_an_error_that_names_it(dag, base, unique):
-    await serving(base, 7000, unique).as_service().with_hostname("first").start()
-    second = serving(base, 7000, unique + "2").as_service().with_hostname("second")
-    with pytest.raises(dagger.QueryError, match="port 7000 taken by the service first"):
-        await second.start()
+async def test_where_services_share_a_network_a_taken_port_is_an_error_that_names_its_holder(
+    unique, monkeypatch
+):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    async with Session(private_network=False) as session:
+        for name, value in session.environment().items():
+            monkeypatch.setenv(name, value)
+        async with dagger.connection():
+            base = dagger.dag.container().from_("debian:bookworm-slim")
+            await serving(base, port, unique).as_service().with_hostname("first").start()
+            second = serving(base, port, unique + "2").as_service().with_hostname("second")
+            with pytest.raises(dagger.QueryError, match=f"port {port} taken by the service first"):
+                await second.start()
+
+
+async def test_two_services_of_a_session_have_the_same_port(dag, base, unique):
+    services = [serving(base, 7000, f"{unique}{n}").as_service() for n in (1, 2)]
+    for service in services:
+        await service.start()
+    for number, service in enumerate(services, start=1):
+        bound = base.with_service_binding("it", service)
+        assert await asking(bound, "it", 7000).stdout() == f"{unique}{number}\n"
 
 
 async def test_a_service_that_never_answers_is_an_error_with_its_log(dag, base, unique):
