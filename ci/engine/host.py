@@ -171,7 +171,7 @@ class _Importer:
                 os.utime(f"{target}/{path}", ns=(status.st_mtime_ns, status.st_mtime_ns))
         digest = self._digest(target)
         settled = self._newest < started - _SETTLED_NS
-        layer = self._store.add_layer(folder)
+        layer = self._store.add_layer(folder, read=False)
         self._keep_index(layer)
         record = {"layers": [layer], "digest": digest, "stamp": stamp if settled else ""}
         self._store.put("host", place, record)

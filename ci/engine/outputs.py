@@ -8,11 +8,13 @@ from typing import Any
 from ci.engine.execs import Finished
 from ci.engine.execution import ExecResult
 from ci.engine.layers import Snapshot
-from ci.engine.store import Record, Store
+from ci.engine.records import Record
+from ci.engine.store import Store, StoreError
 
 __all__ = ["Outputs"]
 
 _INLINE = 32 << 10
+_AGAIN = "run again: the command is run anew"
 _STREAMS = ("stdout", "stderr", "combined")
 
 
@@ -49,8 +51,9 @@ class Outputs:
         return {"blobs": [digest]}
 
     def whole(self, record: Record) -> bool:
-        """Whether all that a record names is there."""
+        """Whether a record is one, and all that it names is there and sound."""
         try:
+            int(record["exit_code"]), float(record["seconds"])
             snapshots = [record["layers"], *(m["layers"] for m in record["mounts"].values())]
             blobs = [
                 digest
@@ -58,8 +61,7 @@ class Outputs:
                 if isinstance(kept, dict)
                 for digest in kept["blobs"]
             ]
-            isinstance(record["exit_code"], int)
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             return False
         return all(self._store.has_layers(tuple(layers)) for layers in snapshots) and all(
             self._store.blob(digest) is not None for digest in blobs
@@ -86,4 +88,6 @@ class Outputs:
         if isinstance(kept, str):
             return kept
         path = self._store.blob(kept["blobs"][0])
-        return path.read_text("utf-8", "surrogateescape") if path is not None else ""
+        if path is None:
+            raise StoreError("output of a command", got="it went while it was used", hint=_AGAIN)
+        return path.read_text("utf-8", "surrogateescape")

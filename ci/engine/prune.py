@@ -1,7 +1,8 @@
 """What a store takes up, and making it smaller while others use it.
 
 What a living process has used since it started is never removed: its own results may build on it.
-Of the rest, what was used longest ago goes first.
+Of the rest, what was used longest ago goes first. Others wait only while it is decided what goes,
+not while sizes are taken or files removed.
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ci.engine.layers import Layer, remove_tree
-from ci.engine.store import Store, read_record, try_lock_volume
+from ci.engine.records import read_record
+from ci.engine.store import Store, try_lock_volume
 
 __all__ = ["Pruned", "Usage", "prune", "usage"]
+
+#: Files that layers share are counted with one of them, so what goes may free less than it seems.
+_PASSES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +32,7 @@ class Usage:
     records: int
     layers: int
     layer_bytes: int
+    blobs: int
     blob_bytes: int
     volumes: int
     volume_bytes: int
@@ -41,25 +47,59 @@ class Usage:
 class Pruned:
     """What was removed."""
 
-    records: int
-    layers: int
-    blobs: int
-    volumes: int
-    bytes: int
+    records: int = 0
+    layers: int = 0
+    blobs: int = 0
+    volumes: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: Pruned) -> Pruned:
+        return Pruned(
+            records=self.records + other.records,
+            layers=self.layers + other.layers,
+            blobs=self.blobs + other.blobs,
+            volumes=self.volumes + other.volumes,
+            bytes=self.bytes + other.bytes,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sizes:
+    """Bytes on disk, by name."""
+
+    layers: dict[str, int]
+    blobs: dict[str, int]
+    volumes: dict[Path, int]
+
+    @staticmethod
+    def of(store: Store) -> _Sizes:
+        """Walk all of a store."""
+        seen: set[int] = set()
+        return _Sizes(
+            layers={
+                str(layer): _size(store.layer_path(layer), seen)
+                for layer in sorted(store.layers(), key=int)
+            },
+            blobs={path.name: _size(path, seen) for path in store.blobs()},
+            volumes={path: _size(path, seen) for path in store.volumes()},
+        )
+
+    @property
+    def total(self) -> int:
+        return sum(sum(each.values()) for each in (self.layers, self.blobs, self.volumes))
 
 
 def usage(store: Store) -> Usage:
     """Measure a store. Walks all of it."""
-    seen: set[int] = set()
-    layers = store.layers()
-    volumes = store.volumes()
+    sizes = _Sizes.of(store)
     return Usage(
         records=sum(1 for _ in store.records()),
-        layers=len(layers),
-        layer_bytes=sum(_size(store.layer_path(layer), seen) for layer in layers),
-        blob_bytes=sum(_size(path, seen) for path in store.blobs()),
-        volumes=len(volumes),
-        volume_bytes=sum(_size(path, seen) for path in volumes),
+        layers=len(sizes.layers),
+        layer_bytes=sum(sizes.layers.values()),
+        blobs=len(sizes.blobs),
+        blob_bytes=sum(sizes.blobs.values()),
+        volumes=len(sizes.volumes),
+        volume_bytes=sum(sizes.volumes.values()),
     )
 
 
@@ -78,10 +118,23 @@ def prune(
         older_than: Remove what was last used more than this many seconds ago.
         now: The time, in seconds since the epoch.
     """
+    before = None if older_than is None else now() - older_than
+    done = Pruned()
+    for _ in range(_PASSES):
+        sizes = _Sizes.of(store)
+        if done.bytes and (max_bytes is None or sizes.total <= max_bytes):
+            break
+        gone = _pass(store, sizes, max_bytes=max_bytes, before=before)
+        done += gone
+        if not gone.bytes:
+            break
+    return done
+
+
+def _pass(store: Store, sizes: _Sizes, *, max_bytes: int | None, before: float | None) -> Pruned:
     with store.locked(exclusive=True):
-        gone = _Pruning(store, protected_since=_protected_since(store)).run(
-            max_bytes=max_bytes, before=None if older_than is None else now() - older_than
-        )
+        pruning = _Pruning(store, sizes, protected_since=_protected_since(store))
+        gone = pruning.run(max_bytes=max_bytes, before=before)
     for path in gone.trash:
         remove_tree(path)
     return Pruned(
@@ -95,20 +148,17 @@ def prune(
 
 def _protected_since(store: Store) -> float:
     """When the oldest living process started to use the store."""
-    starts = [folder.stat().st_mtime for folder in _locks(store)]
-    return min(starts, default=float("inf"))
-
-
-def _locks(store: Store) -> Iterator[Path]:
+    starts = []
     for folder in store.owners(alive=True):
         lock = folder / "lock"
         if lock.exists():
-            yield lock
+            starts.append(lock.stat().st_mtime)
+    return min(starts, default=float("inf"))
 
 
 @dataclass
 class _Unit:
-    """Something that is removed as a whole: a record, a blob or a volume."""
+    """Something that is removed as a whole: a record or a volume."""
 
     path: Path
     used: float
@@ -128,36 +178,28 @@ class _Gone:
 
 
 class _Pruning:
-    def __init__(self, store: Store, *, protected_since: float) -> None:
+    """One pass. What came after ``sizes`` were taken is used by who lives, and stays."""
+
+    def __init__(self, store: Store, sizes: _Sizes, *, protected_since: float) -> None:
         self._store = store
         self._since = protected_since
         self._gone = _Gone()
-        seen: set[int] = set()
-        self._layer_bytes = {
-            str(layer): _size(store.layer_path(layer), seen) for layer in store.layers()
-        }
-        self._blob_bytes = {path.name: _size(path, seen) for path in store.blobs()}
-        self._volume_bytes = {path: _size(path, seen) for path in store.volumes()}
+        self._sizes = sizes
+        self._total = sizes.total
         self._units = [*self._records(), *self._volumes()]
         self._layer_uses = Counter(name for unit in self._units for name in unit.layers)
         self._blob_uses = Counter(name for unit in self._units for name in unit.blobs)
 
     def run(self, *, max_bytes: int | None, before: float | None) -> _Gone:
         """Remove; the caller holds the store's lock."""
-        self._remove_unused()
+        self._remove_unused(self._sizes.layers, self._sizes.blobs)
+        self._remove_strays()
         for unit in sorted(self._units, key=lambda item: item.used):
             too_old = before is not None and unit.used < before
-            too_much = max_bytes is not None and self._total() > max_bytes
+            too_much = max_bytes is not None and self._total > max_bytes
             if unit.used < self._since and (too_old or too_much):
                 self._remove(unit)
         return self._gone
-
-    def _total(self) -> int:
-        return (
-            sum(self._layer_bytes.values())
-            + sum(self._blob_bytes.values())
-            + sum(self._volume_bytes.values())
-        )
 
     def _records(self) -> Iterator[_Unit]:
         for path in self._store.records():
@@ -166,22 +208,25 @@ class _Pruning:
             except FileNotFoundError:
                 continue
             value = read_record(path)
-            if value is None:
-                path.unlink(missing_ok=True)
-                continue
             layers = frozenset(_named(value, "layers"))
-            unknown = layers - self._layer_bytes.keys()
-            if not self._store.has_layers(tuple(Layer(name) for name in unknown)):
+            if value is None or not all(map(self._is_there, layers)):
                 path.unlink(missing_ok=True)
                 self._gone.records += 1
                 continue
             blobs = frozenset(name.removeprefix("sha256:") for name in _named(value, "blobs"))
             yield _Unit(path, used, layers, blobs)
 
+    def _is_there(self, layer: str) -> bool:
+        known = layer in self._sizes.layers
+        return known or os.path.isdir(self._store.layer_path(Layer(layer)))
+
     def _volumes(self) -> Iterator[_Unit]:
-        for path in self._volume_bytes:
+        for path in self._sizes.volumes:
             lock = self._store.volume_lock(path)
-            used = lock.stat().st_mtime if lock.exists() else path.stat().st_mtime
+            try:
+                used = (lock if lock.exists() else path).stat().st_mtime
+            except FileNotFoundError:
+                continue
             yield _Unit(path, used, kind="volume")
 
     def _remove(self, unit: _Unit) -> None:
@@ -194,25 +239,32 @@ class _Pruning:
         self._blob_uses.subtract(unit.blobs)
         self._remove_unused(unit.layers, unit.blobs)
 
-    def _remove_unused(
-        self, layers: Iterable[str] | None = None, blobs: Iterable[str] | None = None
-    ) -> None:
-        """Layers and blobs (of those given, or all) that no record names any more."""
-        for name in list(self._layer_bytes if layers is None else layers):
-            path = self._store.root / "l" / name
-            if self._layer_uses[name] <= 0 and name in self._layer_bytes and self._idle(path):
-                self._gone.trash.append(self._store.discard(path))
-                path.with_name(name + ".index").unlink(missing_ok=True)
+    def _remove_unused(self, layers: Iterable[str], blobs: Iterable[str]) -> None:
+        """Those of these layers and blobs that no record names any more."""
+        sizes = self._sizes
+        for name in list(layers):
+            path = self._store.layer_path(Layer(name))
+            if self._layer_uses[name] <= 0 and name in sizes.layers and self._is_idle(path):
+                self._gone.trash.append(self._store.layer_folder.remove(name))
                 self._gone.layers += 1
-                self._gone.bytes += self._layer_bytes.pop(name)
-        for name in list(self._blob_bytes if blobs is None else blobs):
-            path = self._store.root / "blobs" / name
-            if self._blob_uses[name] <= 0 and name in self._blob_bytes and self._idle(path):
+                self._count(sizes.layers.pop(name))
+        for name in list(blobs):
+            path = self._store.blob_folder.folder / name
+            if self._blob_uses[name] <= 0 and name in sizes.blobs and self._is_idle(path):
                 path.unlink(missing_ok=True)
                 self._gone.blobs += 1
-                self._gone.bytes += self._blob_bytes.pop(name)
+                self._count(sizes.blobs.pop(name))
 
-    def _idle(self, path: Path) -> bool:
+    def _remove_strays(self) -> None:
+        """What stands beside layers that are gone, and claims of who was killed."""
+        folder = self._store.layer_folder.folder
+        for name in os.listdir(folder):
+            path = folder / name
+            if not (folder / name.partition(".")[0]).exists() and self._is_idle(path):
+                path.unlink(missing_ok=True)
+        self._store.drop_claims()
+
+    def _is_idle(self, path: Path) -> bool:
         """Nobody who lives can be about to refer to it: it was made, or used, before their time.
 
         The change time, because a layer's own modification time is what its files say.
@@ -223,12 +275,15 @@ class _Pruning:
             return False
 
     def _remove_volume(self, path: Path) -> None:
-        lock = self._store.volume_lock(path)
-        with try_lock_volume(lock) as free:
-            if free:
+        with try_lock_volume(self._store.volume_lock(path)) as free:
+            if free and path.exists():
                 self._gone.trash.append(self._store.discard(path))
                 self._gone.volumes += 1
-                self._gone.bytes += self._volume_bytes.pop(path)
+                self._count(self._sizes.volumes.pop(path))
+
+    def _count(self, size: int) -> None:
+        self._gone.bytes += size
+        self._total -= size
 
 
 def _named(value: object, key: str) -> Iterator[str]:
@@ -260,6 +315,6 @@ def _size(path: Path, seen: set[int]) -> int:
             if stat.S_ISDIR(status.st_mode):
                 with os.scandir(place) as entries:
                     pending.extend(entry.path for entry in entries)
-        except (FileNotFoundError, PermissionError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             continue
     return total

@@ -36,10 +36,11 @@ from ci.engine.outputs import Outputs
 from ci.engine.passwd import owner_ids
 from ci.engine.patterns import EVERYTHING, PatternList, select
 from ci.engine.prepare import Inputs
+from ci.engine.records import Record
 from ci.engine.sandbox.argv import Mode
 from ci.engine.sandbox.box import Sandbox
 from ci.engine.sandbox.lent import Host
-from ci.engine.store import Record, Store
+from ci.engine.store import Store
 from ci.engine.trees import directory
 from ci.engine.vertex import (
     CacheMount,

@@ -4,34 +4,41 @@ Everything is written under a temporary name and renamed when whole, so that a c
 instant leaves no wrong entry. What a dead process left is removed when the next one starts.
 
 ```
-v1/l/N                layers: overlay-upper folders
+v1/format             what wrote the rest
+v1/l/N                layers: overlay-upper folders, each with N.seal and N.contents
 v1/blobs/HEX          files by sha256
 v1/records/KIND/..    small JSON values
 v1/volumes/HEX        cache volumes, each with HEX.lock
+v1/claims/HEX         flocked while a process makes what others may want too
 v1/tmp/OWNER/         of live processes: OWNER/lock is flocked while its process lives
 ```
+
+Nothing damaged is served. A record is compared with its digest at each reading, a blob when a
+process first asks for it (one reading of it), a layer's outline when a process first uses it
+(4 microseconds an entry); what does not match is dropped, and so made again. What leaves times and
+sizes as they were, such as a bit that the disk lost, is found by ``ci engine check`` alone.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
-import hashlib
-import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from blake3 import blake3
 
+from ci.engine.blob_folder import BlobFolder, file_sha256
+from ci.engine.layer_folder import LayerFolder
 from ci.engine.layers import Layer, Snapshot, remove_tree
-from ci.errors import CiError
+from ci.engine.records import Record, decode, encode
+from ci.engine.store_error import StoreError, refusals
+from ci.engine.store_format import require_format, require_owner, write_tag
 
 __all__ = [
     "Record",
@@ -39,21 +46,13 @@ __all__ = [
     "StoreError",
     "default_root",
     "file_sha256",
-    "read_record",
     "try_lock_volume",
 ]
 
-#: A JSON object. Under the key ``layers`` (at any depth) it names the layers that it keeps alive,
-#: under ``blobs`` the blobs.
-Record = dict[str, Any]
-
 _SCHEMA = "v1"
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9._:-]{3,120}")
-_READ_CHUNK = 1 << 20
-
-
-class StoreError(CiError):
-    """The store's folder cannot be used: full, read-only, or damaged."""
+#: How long the end of a session waits for new layers to be read.
+_SETTLE_SECONDS = 1.0
 
 
 def default_root(env: dict[str, str] | None = None) -> Path:
@@ -73,16 +72,25 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute() / _SCHEMA
-        self._layers = self.root / "l"
-        self._blobs = self.root / "blobs"
         self._records = self.root / "records"
         self._volumes = self.root / "volumes"
+        self._claims = self.root / "claims"
         self._numbers = count()
         with self.guard():
-            for folder in (self._layers, self._blobs, self._records, self._volumes):
+            made = not root.exists()
+            layers, blobs = self.root / "l", self.root / "blobs"
+            for folder in (layers, blobs, self._records, self._volumes, self._claims):
                 folder.mkdir(parents=True, exist_ok=True)
+            if made:
+                write_tag(root)
+            require_owner(self.root)
+            require_format(self.root)
             (self.root / "tmp").mkdir(exist_ok=True)
             self._own, self._lock_fd = self._enrol()
+        self._layers = LayerFolder(layers, write=self._write, discard=self.discard)
+        self._blobs = BlobFolder(
+            blobs, temporary=self.temporary, reading=lambda: self.locked(exclusive=False)
+        )
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -117,6 +125,8 @@ class Store:
     def close(self) -> None:
         """Remove this process's temporary folder. The store cannot be used afterwards."""
         if self._lock_fd >= 0:
+            self._layers.settle(_SETTLE_SECONDS)
+            self._layers.close()
             remove_tree(self._own)
             os.close(self._lock_fd)
             self._lock_fd = -1
@@ -142,27 +152,21 @@ class Store:
         finally:
             os.close(lock)
 
-    @contextmanager
-    def guard(self) -> Iterator[None]:
-        """Turn the operating system's refusals to write here into StoreError."""
-        try:
-            yield
-        except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise StoreError(
-                    f"store {self.root}",
-                    got="no space left on the disk",
-                    hint="free some space, run `ci engine prune`, or name a folder on another "
-                    "disk in TOWPATH_CACHE",
-                ) from error
-            if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}:
-                raise StoreError(
-                    f"store {self.root}",
-                    got=f"{error.strerror} ({error.filename})",
-                    expected="a folder that can be written",
-                    hint="name another folder in TOWPATH_CACHE",
-                ) from error
-            raise
+    def guard(self) -> AbstractContextManager[None]:
+        """Turn the operating system's refusals to read or write here into StoreError."""
+        return refusals(self.root)
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Write a file whole or not at all; its folder is made where it is missing."""
+        temporary = f"{self._own}/file-{next(self._numbers)}"
+        with self.guard():
+            with open(temporary, "wb") as file:
+                file.write(content)
+            try:
+                os.rename(temporary, path)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                os.rename(temporary, path)
 
     def temporary(self) -> Path:
         """A fresh folder on the store's file system; removed at the latest by the next start."""
@@ -174,46 +178,40 @@ class Store:
 
     # -- layers --------------------------------------------------------------------------------
 
-    def add_layer(self, folder: Path) -> Layer:
-        """Take over a folder in overlay-upper format, which must be on this file system."""
+    def add_layer(self, folder: Path, *, read: bool = True) -> Layer:
+        """Take over a folder in overlay-upper format, which must be on this file system.
+
+        ``read``: its files are read soon, for ``ci engine check`` to compare.
+        """
         with self.guard():
-            layer = Layer(str(self._next_number()))
-            folder.rename(self._layers / layer)
-        return layer
+            return self._layers.add(folder, read=read)
+
+    @property
+    def layer_folder(self) -> LayerFolder:
+        """For who looks after layers."""
+        return self._layers
+
+    @property
+    def blob_folder(self) -> BlobFolder:
+        """For who looks after blobs."""
+        return self._blobs
 
     def layer_path(self, layer: Layer) -> Path:
         """Where a layer is. It is read-only to everyone."""
-        return self._layers / layer
+        return self._layers.folder / layer
 
     def layer_paths(self, snapshot: Snapshot) -> list[str]:
         """Where the layers of a snapshot are, lowest first."""
-        base = str(self._layers)
-        return [f"{base}/{layer}" for layer in snapshot]
+        return self._layers.paths(snapshot)
 
     def has_layers(self, snapshot: Snapshot) -> bool:
-        """Whether all layers of a snapshot are there."""
-        base = str(self._layers)
-        return all(os.path.isdir(f"{base}/{layer}") for layer in snapshot)
+        """Whether all layers of a snapshot are there; one that is damaged is dropped."""
+        with self.guard():
+            return self._layers.has(snapshot)
 
     def layers(self) -> list[Layer]:
         """All layers that are there."""
-        return [Layer(name) for name in os.listdir(self._layers) if name.isdigit()]
-
-    def _next_number(self) -> int:
-        """A number that no layer has had: numbers are never used again."""
-        fd = os.open(self.root / "counter", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            text = os.read(fd, 64)
-            if text.isdigit():
-                number = int(text) + 1
-            else:
-                known = [int(name) for name in self.layers()]
-                number = max(known) + 1_000_000 if known else 1
-            os.pwrite(fd, b"%012d" % number, 0)
-            return number
-        finally:
-            os.close(fd)
+        return self._layers.layers()
 
     # -- records -------------------------------------------------------------------------------
 
@@ -226,34 +224,22 @@ class Store:
         return self._records / kind / name[-2:] / name
 
     def get(self, kind: str, key: str) -> Record | None:
-        """A record, or None. Reading counts as use; one that cannot be read is removed."""
+        """A record, or None. Reading counts as use; one that is damaged is removed."""
         path = self.record_path(kind, key)
         try:
-            with self.locked(exclusive=False):
+            with self.guard(), self.locked(exclusive=False):
                 text = path.read_bytes()
                 os.utime(path)
-            value = json.loads(text)
         except FileNotFoundError:
             return None
-        except ValueError:
-            value = None
-        if not isinstance(value, dict):
+        value = decode(text)
+        if value is None:
             self.drop(kind, key)
-            return None
         return value
 
     def put(self, kind: str, key: str, value: Record) -> None:
         """Write a record; the last writer wins, readers see the old one or the new one."""
-        path = self.record_path(kind, key)
-        temporary = f"{self._own}/record-{next(self._numbers)}"
-        with self.guard():
-            with open(temporary, "w", encoding="utf-8") as file:
-                json.dump(value, file, separators=(",", ":"))
-            try:
-                os.rename(temporary, path)
-            except FileNotFoundError:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                os.rename(temporary, path)
+        self._write(self.record_path(kind, key), encode(value))
 
     def drop(self, kind: str, key: str) -> None:
         """Remove a record; one that is not there is no error."""
@@ -273,38 +259,55 @@ class Store:
         Raises:
             StoreError: the content has another digest; the file is left alone.
         """
-        got = file_sha256(path)
-        if got != digest:
-            raise StoreError(f"blob {path.name}", got=got, expected=digest)
-        final = self._blob_path(digest)
         with self.guard():
-            if path.stat().st_dev == self._blobs.stat().st_dev:
-                path.rename(final)
-            else:
-                copy = self.temporary() / "blob"
-                shutil.copyfile(path, copy)
-                copy.rename(final)
-                path.unlink()
-        return final
+            return self._blobs.add(path, digest)
+
+    def has_blob(self, digest: str) -> bool:
+        """Whether there is a blob of this digest. Asking counts as use; nothing is read."""
+        return self._blobs.has(digest)
 
     def blob(self, digest: str) -> Path | None:
-        """The file with this content, or None. Asking counts as use."""
-        path = self._blob_path(digest)
-        try:
-            with self.locked(exclusive=False):
-                os.utime(path)
-        except FileNotFoundError:
-            return None
-        return path
+        """The file with this content, or None; a damaged one is dropped. Asking counts as use.
+
+        The first time in a process it reads all of the file.
+        """
+        with self.guard():
+            return self._blobs.get(digest)
 
     def blobs(self) -> list[Path]:
         """All blobs."""
-        return list(self._blobs.iterdir())
+        return self._blobs.all()
 
-    def _blob_path(self, digest: str) -> Path:
-        if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
-            raise StoreError("blob", got=repr(digest), expected="sha256:<64 hex digits>")
-        return self._blobs / digest.removeprefix("sha256:")
+    # -- claims --------------------------------------------------------------------------------
+
+    def claim(self, name: str) -> int | None:
+        """Claim the making of something, among processes: a descriptor that holds it while open.
+
+        None while another has it. ``release`` it; a killed process's is free at once.
+        """
+        path = self._claims / blake3(name.encode()).hexdigest()[:32]
+        with self.guard():
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if _try_lock(fd) and _is_at(fd, path):
+            return fd
+        os.close(fd)
+        return None
+
+    def release(self, fd: int) -> None:
+        """Give up a claim."""
+        path = os.readlink(f"/proc/self/fd/{fd}")
+        with suppress(FileNotFoundError):
+            os.unlink(path)  # whoever waits for it sees that, and opens another
+        os.close(fd)
+
+    def drop_claims(self) -> None:
+        """Remove the files of claims that nobody holds."""
+        for path in self._claims.iterdir():
+            with suppress(FileNotFoundError):
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                if _try_lock(fd) and _is_at(fd, path):
+                    path.unlink()
+                os.close(fd)
 
     # -- volumes -------------------------------------------------------------------------------
 
@@ -319,12 +322,10 @@ class Store:
                 fresh = self.temporary()
                 if prepare is not None:
                     prepare(fresh)
-                try:
-                    fresh.rename(folder)
-                except OSError as error:
-                    if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
-                        raise
-                    remove_tree(fresh)
+                with self.locked(exclusive=True):  # a rename would replace one that is empty
+                    if not folder.is_dir():
+                        fresh.rename(folder)
+                remove_tree(fresh)
             with self.locked(exclusive=False):
                 self.volume_lock(folder).touch()
         return folder
@@ -349,15 +350,6 @@ class Store:
         return target
 
 
-def read_record(path: Path) -> Record | None:
-    """A record's value, or None when it is gone or cannot be read. Does not count as use."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
 @contextmanager
 def try_lock_volume(lock: Path) -> Iterator[bool]:
     """Hold a volume alone while the body runs; False when someone uses it."""
@@ -368,15 +360,17 @@ def try_lock_volume(lock: Path) -> Iterator[bool]:
         os.close(fd)
 
 
-def file_sha256(path: Path) -> str:
-    """``sha256:...`` of a file's content."""
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _try_lock(fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    """Whether an open file is the one that stands at ``path`` now."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False

@@ -123,6 +123,7 @@ class Builder:
             self._store.drop("image", below)
         for layer in set(after) - set(self.snapshot):
             await anyio.to_thread.run_sync(_fix_times, self._store.layer_path(layer))
+            await anyio.to_thread.run_sync(self._store.layer_folder.seal, layer)
         self.snapshot = after
 
     def _image(self) -> str:
