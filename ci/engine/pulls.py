@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import anyio
 
 from ci.engine.container import ContainerState
 from ci.engine.images import Images, ResolvedImage
-from ci.engine.images.layout import flatten
 from ci.engine.images.oci import Platform
 from ci.engine.secrets import Secrets
-from ci.engine.store import Store, file_sha256
 from ci.engine.vertex import SecretRef
 
 __all__ = ["ImageUse", "Pulls"]
@@ -38,9 +36,8 @@ class ImageUse:
 class Pulls:
     """Resolves images by address; the same address is the same image to the session's end."""
 
-    def __init__(self, images: Images, secrets: Secrets, store: Store) -> None:
+    def __init__(self, images: Images, secrets: Secrets) -> None:
         self._images = images
-        self._store = store
         self._secrets = secrets
         self._resolved: dict[tuple[str, str], ResolvedImage] = {}
         self._locks: dict[tuple[str, str], anyio.Lock] = {}
@@ -64,27 +61,18 @@ class Pulls:
         """
         return await self._images.publish(address, archive, auth=await self._plain(auth))
 
-    async def load(self, container: ContainerState, archive: Path) -> ContainerState:
+    async def load(
+        self, container: ContainerState, archive: Path, *, tag: str = ""
+    ) -> ContainerState:
         """The container on the image of an OCI or ``docker save`` archive.
 
         Raises:
-            CiError: it is none, or is damaged.
+            CiError: it is none, or is damaged, or has no such tag.
         """
-        digest = "sha256:" + await anyio.to_thread.run_sync(file_sha256, archive)
-        record = self._store.get("image", digest)
-        if record is None or not self._store.has_layers(tuple(record["layers"])):
-            platform = Platform.parse(container.platform)
-            record = await anyio.to_thread.run_sync(self._unpack, archive, digest, platform)
-        return container.from_image("", digest, record["config"], container.platform)
-
-    def _unpack(self, archive: Path, digest: str, platform: Platform) -> dict[str, Any]:
-        """Unpack an archive into the store, as the image of that digest."""
-        folder = self._store.temporary() / "root"
-        config = flatten(archive, folder, platform)
-        layer = self._store.add_layer(folder)
-        record = {"layers": [layer], "config": config, "stand_in": "", "reference": ""}
-        self._store.put("image", digest, record)
-        return record
+        platform = Platform.parse(container.platform)
+        load = partial(self._images.load, archive, platform, tag=tag)
+        image = await anyio.to_thread.run_sync(load)
+        return container.from_image("", image.digest, image.config, container.platform)
 
     async def _plain(self, auth: Auth) -> dict[str, tuple[str, str]]:
         """Registry host to user and password."""

@@ -142,7 +142,7 @@ class Session:
         tunnels = await stack.enter_async_context(Tunnels(services))
         images = Images(store)
         stack.push_async_callback(images.close)
-        self._images = Pulls(images, secrets, store)
+        self._images = Pulls(images, secrets)
         context = Context(
             solver=solver,
             secrets=secrets,

@@ -98,10 +98,8 @@ async def import_(
     container: ContainerState, ctx: Context, *, source: str, tag: str
 ) -> ContainerState:
     """The container on the image of an archive."""
-    if tag:
-        raise Unsupported("Container.import(tag:)")
     place = await _on_host(ctx.get(source, FileRef), ctx)
-    return await ctx.images.load(container, place)
+    return await ctx.images.load(container, place, tag=tag)
 
 
 async def _on_host(file: FileRef, ctx: Context) -> Path:

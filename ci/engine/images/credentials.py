@@ -66,6 +66,8 @@ class Credentials:
     ) -> None:
         self._given = {_host(address): login for address, login in (given or {}).items()}
         self._environ = dict(os.environ if environ is None else environ)
+        #: Helpers are asked once for each registry.
+        self._found: dict[str, Login | None] = {}
 
     def with_given(self, given: Mapping[str, tuple[str, str]]) -> Credentials:
         """These, and others that win over them."""
@@ -77,8 +79,14 @@ class Credentials:
         Raises:
             CredentialError: the configuration or a helper is broken.
         """
-        if pair := self._given.get(_host(host)):
+        host = _host(host)
+        if pair := self._given.get(host):
             return Login(*pair)
+        if host not in self._found:
+            self._found[host] = await self._look_up(host)
+        return self._found[host]
+
+    async def _look_up(self, host: str) -> Login | None:
         keys = [_HUB_KEY, DOCKER_HUB] if host == DOCKER_HUB else [host]
         for config in self._configurations():
             for key in keys:
@@ -99,14 +107,14 @@ class Credentials:
         return [config for path in paths if path and (config := _read(Path(path)))]
 
     async def _configured(self, config: Mapping[str, Any], key: str) -> Login | None:
-        helper = (config.get("credHelpers") or {}).get(key)
+        helper = _table(config, "credHelpers").get(key)
         if helper:
-            return await self._ask(helper, key)
-        entry = _entry(config.get("auths") or {}, key)
-        if entry is not None and (login := _login(entry, key)):
+            return await self._ask(str(helper), key)
+        entry = _entry(_table(config, "auths"), key)
+        if entry and (login := _login(entry, key)):
             return login
         if store := config.get("credsStore"):
-            return await self._ask(store, key)
+            return await self._ask(str(store), key)
         return None
 
     async def _ask(self, helper: str, key: str) -> Login | None:
@@ -162,26 +170,35 @@ def _read(path: Path) -> Mapping[str, Any]:
     return value
 
 
-def _entry(auths: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:
-    """A registry's entry, which may stand under its host or under a URL."""
+def _table(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = value.get(key) or {}
+    if not isinstance(found, dict):
+        raise CredentialError(
+            f"Docker configuration, {key}", got=type(found).__name__, expected="a JSON object"
+        )
+    return found
+
+
+def _entry(auths: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """A registry's entry, which may stand under its host or under a URL; empty where none does."""
     if key in auths:
-        return dict(auths[key])
-    for address, entry in auths.items():
+        return _table(auths, key)
+    for address in auths:
         if _host(address) == _host(key):
-            return dict(entry)
-    return None
+            return _table(auths, address)
+    return {}
 
 
 def _login(entry: Mapping[str, Any], key: str) -> Login | None:
     if token := entry.get("identitytoken"):
-        return Login(identity_token=token)
+        return Login(identity_token=str(token))
     if entry.get("username") and entry.get("password"):
-        return Login(entry["username"], entry["password"])
+        return Login(str(entry["username"]), str(entry["password"]))
     if not entry.get("auth"):
         return None
     try:
-        pair = base64.b64decode(entry["auth"], validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
+        pair = base64.b64decode(str(entry["auth"]), validate=True).decode()
+    except (binascii.Error, ValueError) as error:
         raise CredentialError(
             f"Docker configuration, auth of {key}",
             got=str(error),

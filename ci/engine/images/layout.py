@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any
 
+from ci.engine.images.documents import (
+    MAX_DOCUMENT,
+    Manifest,
+    check_config,
+    check_platform,
+    index_entries,
+    read_document,
+    read_list,
+)
+from ci.engine.images.files import Files, open_files
 from ci.engine.images.oci import (
     INDEX_TYPES,
     Descriptor,
@@ -20,29 +28,19 @@ from ci.engine.images.oci import (
 )
 from ci.engine.images.unpack import unpack_layer
 
-__all__ = ["Image", "Layout", "flatten", "open_layout"]
+__all__ = ["Image", "Layout", "flatten", "open_layout", "place_of"]
 
-#: Of JSON documents: larger ones are none that anybody wrote. Bytes.
-_MAX_DOCUMENT = 16 << 20
-
-
-class Files(Protocol):
-    """Named files of an archive or folder."""
-
-    def open(self, name: str) -> IO[bytes]:
-        """That file's content. Raises ImageError when it is not there."""
-        ...
-
-    def has(self, name: str) -> bool:
-        """Whether it is there."""
-        ...
+_REF_NAME = "org.opencontainers.image.ref.name"
+_CONTAINERD_NAME = "io.containerd.image.name"
+#: Indexes in indexes. More are none that anybody wrote.
+_MOST_INDEXES = 4
 
 
 @dataclass(frozen=True)
 class Image:
     """One platform's image: its configuration, and the names of its layers' files, lowest first."""
 
-    #: Of the manifest; empty where there is none (``docker save``).
+    #: Of the manifest; of the configuration where there is none (``docker save``).
     digest: str
     config: Mapping[str, Any]
     layers: tuple[str, ...]
@@ -57,83 +55,135 @@ class Layout:
         self.files = files
         self._subject = subject
 
-    def document(self, name: str) -> Any:  # noqa: ANN401 - what JSON is
-        """A JSON file.
+    def document(self, name: str) -> dict[str, Any]:
+        """A JSON file; a blob's digest is checked.
 
         Raises:
-            ImageError: it is missing, too large, or no JSON.
+            ImageError: it is missing, too large, damaged, or no JSON object.
         """
-        with self.files.open(name) as file:
-            content = file.read(_MAX_DOCUMENT + 1)
-        if name.startswith("blobs/") and sha256(content) != _digest(name):
-            raise ImageError(
-                f"{self._subject}: {name}", got=sha256(content), expected=_digest(name)
-            )
-        try:
-            return json.loads(content)
-        except ValueError as error:
-            raise ImageError(f"{self._subject}: {name}", got=str(error), expected="JSON") from error
+        return read_document(self._read(name), f"{self._subject}: {name}")
 
-    def image(self, platform: Platform | None = None) -> Image:
+    def _read(self, name: str) -> bytes:
+        with self.files.open(name) as file:
+            content = file.read(MAX_DOCUMENT + 1)
+        algorithm, _, value = name.removeprefix("blobs/").partition("/")
+        if name.startswith("blobs/") and sha256(content) != f"{algorithm}:{value}":
+            raise ImageError(
+                f"{self._subject}: {name}", got=sha256(content), expected=f"{algorithm}:{value}"
+            )
+        return content
+
+    def top(self) -> Descriptor:
+        """The one image or index that an OCI layout is of.
+
+        Raises:
+            ImageError: there are others.
+        """
+        entries = index_entries(self.document("index.json"), self._subject)
+        if len(entries) != 1:
+            raise ImageError(self._subject, got=f"{len(entries)} images", expected="one")
+        return entries[0]
+
+    def blobs(self) -> list[str]:
+        """Digests of all layers and configurations of the one image or index."""
+        top = self.top()
+        manifests = [top]
+        if top.media_type in INDEX_TYPES:
+            manifests = index_entries(self.document(place_of(top.digest)), self._subject)
+        found: list[str] = []
+        for entry in manifests:
+            value = self.document(place_of(entry.digest))
+            manifest = Manifest.load(value, entry.media_type, f"{self._subject}: {entry.digest}")
+            found += [blob.digest for blob in (manifest.config, *manifest.layers)]
+        return found
+
+    def image(self, platform: Platform | None = None, *, tag: str = "") -> Image:
         """The image for ``platform``; None is this machine's, or the only one there is.
+
+        Args:
+            platform: The platform.
+            tag: Of which image, where there are several: a tag, or a whole name.
 
         Raises:
             ImageError: there is none for it, or a file is missing or damaged.
         """
         if not self.files.has("index.json"):
-            return self._docker_save()
-        manifests = self.document("index.json").get("manifests") or []
-        manifest = self._select(manifests, platform)
-        value = self.document(_place(manifest.digest))
-        config = self.document(_place(Descriptor.load(value["config"]).digest))
-        layers = tuple(_place(Descriptor.load(layer).digest) for layer in value["layers"])
-        return self._checked(Image(manifest.digest, config, layers, _diff_ids(config)))
+            return self._docker_save(platform, tag)
+        entries = index_entries(self.document("index.json"), self._subject)
+        if tag:
+            entries = [entry for entry in entries if tag in _names(entry)]
+            self._expect(tag, entries)
+        manifest = self._select(entries, platform)
+        value = self.document(place_of(manifest.digest))
+        parsed = Manifest.load(value, manifest.media_type, f"{self._subject}: {manifest.digest}")
+        layers = tuple(place_of(layer.digest) for layer in parsed.layers)
+        config = self.document(place_of(parsed.config.digest))
+        return self._checked(manifest.digest, config, layers, platform)
 
-    def _select(self, manifests: list[dict[str, Any]], platform: Platform | None) -> Descriptor:
+    def _expect(self, tag: str, found: Sequence[object]) -> None:
+        if not found:
+            raise ImageError(self._subject, got=f"no image of the tag {tag!r}", expected="one")
+
+    def _select(self, entries: list[Descriptor], platform: Platform | None) -> Descriptor:
         """Down through nested indexes to a manifest."""
-        while True:
-            if len(manifests) == 1 and (platform is None or "platform" not in manifests[0]):
-                chosen = Descriptor.load(manifests[0])
+        for _ in range(_MOST_INDEXES):
+            if len(entries) == 1 and (platform is None or entries[0].platform is None):
+                chosen = entries[0]
             else:
                 wanted = platform or Platform.of_host()
-                chosen = select_platform(manifests, wanted, subject=self._subject)
+                chosen = select_platform(entries, wanted, subject=self._subject)
             if chosen.media_type not in INDEX_TYPES:
                 return chosen
-            manifests = self.document(_place(chosen.digest))["manifests"]
+            entries = index_entries(self.document(place_of(chosen.digest)), self._subject)
+        raise ImageError(self._subject, got=f"more than {_MOST_INDEXES} indexes in each other")
 
-    def _docker_save(self) -> Image:
-        listed = self.document("manifest.json")
-        config = self.document(listed[0]["Config"])
-        return self._checked(Image("", config, tuple(listed[0]["Layers"]), _diff_ids(config)))
-
-    def _checked(self, image: Image) -> Image:
-        if len(image.layers) != len(image.diff_ids):
+    def _docker_save(self, platform: Platform | None, tag: str) -> Image:
+        listed = read_list(self._read("manifest.json"), f"{self._subject}: manifest.json")
+        if tag:
+            listed = [entry for entry in listed if _is_tagged(entry, tag)]
+            self._expect(tag, listed)
+        if not listed:
+            raise ImageError(self._subject, got="an archive of no image", expected="one")
+        name, layers = listed[0].get("Config"), listed[0].get("Layers")
+        if not isinstance(name, str) or not isinstance(layers, list | None):
             raise ImageError(
-                f"{self._subject}: image configuration",
-                got=f"{len(image.diff_ids)} diff IDs",
-                expected=f"one for each of {len(image.layers)} layers",
+                f"{self._subject}: manifest.json", got=repr(listed[0])[:300],
+                expected="the names of a configuration and of layers",
+            )  # fmt: skip
+        content = self._read(name)
+        config = read_document(content, f"{self._subject}: {name}")
+        names = tuple(str(layer) for layer in layers or ())
+        return self._checked(sha256(content), config, names, platform)
+
+    def _checked(
+        self,
+        digest: str,
+        config: Mapping[str, Any],
+        layers: tuple[str, ...],
+        platform: Platform | None,
+    ) -> Image:
+        subject = f"{self._subject}: image configuration"
+        diff_ids = check_config(config, subject)
+        if len(layers) != len(diff_ids):
+            raise ImageError(
+                subject,
+                got=f"{len(diff_ids)} diff IDs",
+                expected=f"one for each of {len(layers)} layers",
             )
-        return image
+        if platform is not None:
+            check_platform(config, platform, self._subject)
+        return Image(digest, config, layers, diff_ids)
 
 
 @contextmanager
 def open_layout(path: Path) -> Iterator[Layout]:
-    """Open an archive (a plain tar) or a layout folder.
+    """Open an archive (a tar, plain or compressed) or a layout folder.
 
     Raises:
         ImageError: it is neither.
     """
-    if path.is_dir():
-        yield Layout(_Folder(path), str(path))
-        return
-    try:
-        tar = tarfile.open(path, "r:")  # noqa: SIM115 - entered below
-    except (tarfile.TarError, FileNotFoundError) as error:
-        raise ImageError(
-            f"image archive {path}", got=str(error), expected="an OCI archive or layout folder"
-        ) from error
-    with tar:
-        yield Layout(_Tar(tar, str(path)), str(path))
+    with open_files(path) as files:
+        yield Layout(files, str(path))
 
 
 def flatten(
@@ -163,46 +213,23 @@ def flatten(
         return dict(image.config)
 
 
-class _Folder:
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def has(self, name: str) -> bool:
-        return (self._folder / name).is_file()
-
-    def open(self, name: str) -> IO[bytes]:
-        try:
-            return (self._folder / name).open("rb")
-        except OSError as error:
-            raise ImageError(f"{self._folder}/{name}", got=str(error.strerror)) from error
-
-
-class _Tar:
-    def __init__(self, tar: tarfile.TarFile, subject: str) -> None:
-        self._tar = tar
-        self._subject = subject
-        self._members = {member.name.removeprefix("./"): member for member in tar.getmembers()}
-
-    def has(self, name: str) -> bool:
-        return name in self._members
-
-    def open(self, name: str) -> IO[bytes]:
-        member = self._members.get(name)
-        content = self._tar.extractfile(member) if member is not None else None
-        if content is None:
-            raise ImageError(f"{self._subject}: {name}", got="no such file in the archive")
-        return content
-
-
-def _place(digest: str) -> str:
+def place_of(digest: str) -> str:
+    """The name of the file that a blob is in."""
     algorithm, _, value = digest.partition(":")
     return f"blobs/{algorithm}/{value}"
 
 
-def _digest(name: str) -> str:
-    _, algorithm, value = name.split("/")
-    return f"{algorithm}:{value}"
+def _names(entry: Descriptor) -> set[str]:
+    """What an entry of ``index.json`` is called, as a whole and by its tag alone."""
+    told = {str(entry.annotations.get(key, "")) for key in (_REF_NAME, _CONTAINERD_NAME)}
+    return told | {_tag(name) for name in told}
 
 
-def _diff_ids(config: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple((config.get("rootfs") or {}).get("diff_ids") or ())
+def _is_tagged(entry: Mapping[str, Any], tag: str) -> bool:
+    names = entry.get("RepoTags")
+    told = {str(name) for name in names} if isinstance(names, list) else set()
+    return tag in told | {_tag(name) for name in told}
+
+
+def _tag(name: str) -> str:
+    return name.rpartition(":")[2] if ":" in name.rpartition("/")[2] else ""

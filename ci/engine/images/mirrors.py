@@ -8,15 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ci.engine.images.reference import DOCKER_HUB
-from ci.engine.images.transport import Endpoint
 from ci.errors import ConfigError
 
-__all__ = ["MIRRORS_VARIABLE", "configured_mirrors", "endpoint", "is_loopback"]
+__all__ = ["MIRRORS_VARIABLE", "configured_mirrors"]
 
 #: ``docker.io=https://mirror.example/dockerhub,...``
 MIRRORS_VARIABLE = "TOWPATH_REGISTRY_MIRRORS"
 
-_HUB_HOST = "registry-1.docker.io"
 _DOCKER_DAEMON = Path("/etc/docker/daemon.json")
 
 
@@ -46,27 +44,3 @@ def _docker_mirrors(path: Path) -> Sequence[str]:
         return list(json.loads(path.read_bytes()).get("registry-mirrors") or ())
     except (OSError, ValueError, AttributeError):
         return ()
-
-
-def endpoint(address: str) -> Endpoint:
-    """The API at ``[scheme://]host[:port][/prefix]``. Plain HTTP is for this machine only.
-
-    Raises:
-        ConfigError: it is plain HTTP and not on this machine.
-    """
-    scheme, separator, rest = address.rpartition("://")
-    host, _, prefix = rest.strip("/").partition("/")
-    if host == DOCKER_HUB:
-        host = _HUB_HOST
-    local = is_loopback(host)
-    if separator and scheme == "http" and not local:
-        raise ConfigError(
-            f"registry {address}", got="plain HTTP", expected="https, except on loopback"
-        )
-    return Endpoint(host, prefix.strip("/"), scheme or ("http" if local else "https"))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host (with or without port) is this machine by its name."""
-    name = host.rsplit(":", 1)[0] if not host.startswith("[") else host.partition("]")[0] + "]"
-    return name in {"localhost", "[::1]"} or name.startswith("127.")

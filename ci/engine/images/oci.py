@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform as host
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +13,13 @@ from typing import Any
 from ci.errors import CiError, ConfigError
 
 __all__ = [
+    "CONFIG_TYPES",
     "DOCKER_INDEX",
     "DOCKER_MANIFEST",
     "INDEX",
     "INDEX_TYPES",
     "LAYER_TAR",
+    "LAYER_TYPES",
     "MANIFEST",
     "MANIFEST_TYPES",
     "Descriptor",
@@ -24,6 +27,7 @@ __all__ = [
     "Platform",
     "canonical_json",
     "config_media_type",
+    "is_digest",
     "layer_media_type",
     "select_platform",
     "sha256",
@@ -40,9 +44,23 @@ DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 
 MANIFEST_TYPES = frozenset({MANIFEST, DOCKER_MANIFEST})
 INDEX_TYPES = frozenset({INDEX, DOCKER_INDEX})
+CONFIG_TYPES = frozenset({CONFIG, DOCKER_CONFIG})
+#: Also of those that their makers keep from other people's registries, and Docker's older names.
+LAYER_TYPES = frozenset(
+    f"{layer}{suffix}"
+    for layer, suffixes in {
+        LAYER_TAR: ("", "+gzip", "+zstd"),
+        "application/vnd.oci.image.layer.nondistributable.v1.tar": ("", "+gzip", "+zstd"),
+        DOCKER_LAYER: ("", ".gzip", ".zstd"),
+        "application/vnd.docker.image.rootfs.foreign.diff.tar": ("", ".gzip"),
+    }.items()
+    for suffix in suffixes
+)
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-_DEFAULT_VARIANTS = {"arm64": "v8", "arm": "v7"}
+_DEFAULT_VARIANTS = {"arm64": "v8", "arm": "v7", "amd64": "v1"}
 
 
 class ImageError(CiError):
@@ -58,6 +76,11 @@ def canonical_json(value: object) -> bytes:
 def sha256(content: bytes) -> str:
     """The OCI digest of these bytes."""
     return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def is_digest(text: str) -> bool:
+    """Whether it is ``sha256:`` and 64 hex digits."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 @dataclass(frozen=True)
@@ -86,14 +109,22 @@ class Descriptor:
             ImageError: a field is missing or of the wrong type.
         """
         media_type, digest, size = (value.get(key) for key in ("mediaType", "digest", "size"))
-        if not (isinstance(digest, str) and isinstance(size, int)):
-            raise ImageError("descriptor", got=repr(dict(value)), expected="digest and size")
-        return cls(
-            str(media_type or ""),
-            digest,
-            size,
-            value.get("annotations") or {},
-            value.get("platform"),
+        annotations, platform = value.get("annotations") or {}, value.get("platform")
+        if (
+            isinstance(digest, str)
+            and is_digest(digest)
+            and type(size) is int
+            and size >= 0
+            and isinstance(media_type, str | None)
+            and isinstance(annotations, dict)
+            and isinstance(platform, dict | None)
+        ):
+            return cls(media_type or "", digest, size, annotations, platform)
+        shown = repr(dict(value))
+        raise ImageError(
+            "descriptor",
+            got=shown if len(shown) <= 300 else shown[:297] + "...",
+            expected="a media type, a sha256 digest and a size",
         )
 
     def dump(self) -> dict[str, Any]:
@@ -108,6 +139,9 @@ class Descriptor:
         if self.platform:
             value["platform"] = dict(self.platform)
         return value
+
+
+_VARIANT = re.compile(r"v([0-9]{1,2})")
 
 
 @dataclass(frozen=True)
@@ -138,36 +172,43 @@ class Platform:
         machine = host.machine()
         return cls("linux", _MACHINES.get(machine, machine))
 
-    def matches(self, value: Mapping[str, Any]) -> bool:
-        """Whether an index entry's platform object is this one; default variants are implied."""
-        wanted = self.variant or _DEFAULT_VARIANTS.get(self.architecture, "")
-        offered = value.get("variant") or _DEFAULT_VARIANTS.get(self.architecture, "")
-        return (
-            value.get("os") == self.os
-            and value.get("architecture") == self.architecture
-            and offered == wanted
-        )
+    def rank(self, value: Mapping[str, Any]) -> int | None:
+        """How far an index entry's platform object is from this one: 0 is the very same.
+
+        None is one that does not run on it. Older variants run on newer ones; the default variant
+        is implied.
+        """
+        if (value.get("os"), value.get("architecture")) != (self.os, self.architecture):
+            return None
+        default = _DEFAULT_VARIANTS.get(self.architecture, "")
+        wanted, offered = self.variant or default, value.get("variant") or default
+        if offered == wanted:
+            return 0
+        numbers = [_VARIANT.fullmatch(str(name)) for name in (wanted, offered)]
+        newest, given = (int(found[1]) if found else -1 for found in numbers)
+        return newest - given if 0 <= given < newest else None
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
 
 def select_platform(
-    manifests: Sequence[Mapping[str, Any]], platform: Platform, *, subject: str
+    manifests: Sequence[Descriptor], platform: Platform, *, subject: str
 ) -> Descriptor:
-    """The first manifest of an index for ``platform``.
+    """The manifest of an index that is nearest to ``platform``, the first of several.
 
     Raises:
         ImageError: there is none; the message lists what there is.
     """
-    offered = []
-    for value in manifests:
-        described = value.get("platform") or {}
-        if platform.matches(described):
-            return Descriptor.load(value)
-        parts = (described.get(key) for key in ("os", "architecture", "variant"))
-        offered.append("/".join(str(part) for part in parts if part))
-    known = sorted({name for name in offered if name and not name.startswith("unknown")})
+    ranked = [(platform.rank(entry.platform or {}), entry) for entry in manifests]
+    fitting = [(rank, entry) for rank, entry in ranked if rank is not None]
+    if fitting:
+        return min(fitting, key=lambda pair: pair[0])[1]
+    offered = set()
+    for entry in manifests:
+        parts = ((entry.platform or {}).get(key) for key in ("os", "architecture", "variant"))
+        offered.add("/".join(str(part) for part in parts if part))
+    known = sorted(name for name in offered if name and not name.startswith("unknown"))
     raise ImageError(subject, got="an index of " + (", ".join(known) or "nothing"),
                      expected=str(platform))  # fmt: skip
 

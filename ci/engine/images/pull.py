@@ -1,22 +1,27 @@
-"""From a registry's image to layers in the store: blobs are fetched at once, unpacked in order."""
+"""From a registry's or an archive's image to layers in the store, unpacked in their order."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
 
 from ci.engine.images.blobs import Blob, StoredBlobs
 from ci.engine.images.credentials import Credentials
+from ci.engine.images.layout import Image, Layout
 from ci.engine.images.oci import Descriptor, ImageError
 from ci.engine.images.registry import Registry, RemoteImage
+from ci.engine.images.stream import CHUNK, compression_of
 from ci.engine.images.unpack import unpack_layer
 from ci.engine.layers import Layer, Snapshot
-from ci.engine.store import Store
+from ci.engine.store import Store, file_sha256
+from ci.errors import CiError
 
-__all__ = ["Puller"]
+__all__ = ["Puller", "load"]
 
 _DOWNLOADS_AT_ONCE = 3
 
@@ -42,69 +47,159 @@ class Puller:
                 got=f"{len(image.layers)} layers and {len(diff_ids)} diff IDs",
                 expected="as many of one as of the other",
             )
-        chains = _chain_ids(diff_ids)
-        known = [self._known(chain) for chain in chains]
+        return await _Pull(self.store, self.registry, image, credentials, diff_ids).run()
+
+
+@dataclass
+class _Pull:
+    """One pull: blobs are fetched at once, and unpacked in order."""
+
+    store: Store
+    registry: Registry
+    image: RemoteImage
+    credentials: Credentials
+    diff_ids: Sequence[str]
+    limiter: anyio.CapacityLimiter = field(
+        default_factory=lambda: anyio.CapacityLimiter(_DOWNLOADS_AT_ONCE)
+    )
+    failure: CiError | None = None
+
+    async def run(self) -> Snapshot:
+        """The layers, lowest first."""
+        chains = _chain_ids(self.diff_ids)
+        known = [_known(self.store, chain) for chain in chains]
         fetched = [anyio.Event() for _ in chains]
         snapshot: list[Layer] = []
-        limiter = anyio.CapacityLimiter(_DOWNLOADS_AT_ONCE)
         async with anyio.create_task_group() as group:
-            for number, descriptor in enumerate(image.layers):
-                if known[number] is None:
-                    group.start_soon(
-                        self._fetch, image, descriptor, credentials, limiter, fetched[number]
-                    )
-            for number, (descriptor, diff_id) in enumerate(
-                zip(image.layers, diff_ids, strict=True)
-            ):
+            for number, layer in enumerate(known):
+                if layer is None:
+                    group.start_soon(self._fetch, self.image.layers[number], fetched[number], group)
+            for number, chain in enumerate(chains):
                 layer = known[number]
                 if layer is None:
                     await fetched[number].wait()
-                    layer = await anyio.to_thread.run_sync(
-                        self._unpack, descriptor, diff_id, chains[number], tuple(snapshot)
-                    )
+                    layer = await self._unpack(number, chain, tuple(snapshot), group)
+                    if layer is None:
+                        break
                 snapshot.append(layer)
+        if self.failure is not None:
+            raise self.failure
         return tuple(snapshot)
 
-    def _known(self, chain: str) -> Layer | None:
-        record = self.store.get("chain", chain)
-        if record is None or not self.store.has_layers(tuple(record["layers"])):
-            return None
-        return Layer(record["layers"][0])
-
     async def _fetch(
-        self,
-        image: RemoteImage,
-        descriptor: Descriptor,
-        credentials: Credentials,
-        limiter: anyio.CapacityLimiter,
-        fetched: anyio.Event,
+        self, blob: Descriptor, fetched: anyio.Event, group: anyio.abc.TaskGroup
     ) -> None:
-        async with limiter:
-            if self.store.blob(descriptor.digest) is None:
-                target = self.store.temporary() / "blob"
-                await self.registry.download(image, descriptor, target, credentials)
-                await anyio.to_thread.run_sync(self.store.add_blob, target, descriptor.digest)
+        try:
+            async with self.limiter:
+                if self.store.blob(blob.digest) is None:
+                    await self._download(blob)
+        except CiError as error:
+            self._fail(error, group)
         fetched.set()
 
-    def _unpack(self, descriptor: Descriptor, diff_id: str, chain: str, below: Snapshot) -> Layer:
-        blob = self.store.blob(descriptor.digest)
-        if blob is None:
-            raise ImageError(f"blob {descriptor.digest}", got="it was pruned while it was unpacked")
-        folder = self.store.temporary()
-        lowers = [Path(path) for path in self.store.layer_paths(below)]
-        with self.store.guard(), blob.open("rb") as stream:
-            got = unpack_layer(stream, folder, lowers=lowers)
-        if got != diff_id:
-            raise ImageError(f"layer {descriptor.digest}", got=got, expected=diff_id)
-        layer = self.store.add_layer(folder)
-        StoredBlobs(self.store).note(layer, Blob(
-            descriptor.digest, descriptor.size, diff_id, _compression(blob)
-        ))  # fmt: skip
-        self.store.put("chain", chain, {"layers": [layer], "blobs": [descriptor.digest]})
-        return layer
+    async def _download(self, blob: Descriptor) -> None:
+        target = self.store.temporary() / "blob"
+        with self.store.guard():
+            await self.registry.download(self.image, blob, target, self.credentials)
+        await anyio.to_thread.run_sync(self.store.add_blob, target, blob.digest)
+
+    async def _unpack(
+        self, number: int, chain: str, below: Snapshot, group: anyio.abc.TaskGroup
+    ) -> Layer | None:
+        """The layer; a blob that went bad in the store is fetched once more."""
+        blob, diff_id = self.image.layers[number], self.diff_ids[number]
+
+        def unpack() -> Layer:
+            return _unpack(self.store, blob, diff_id, chain, below)
+
+        try:
+            try:
+                return await anyio.to_thread.run_sync(unpack)
+            except ImageError:
+                if not await anyio.to_thread.run_sync(_drop_damaged, self.store, blob.digest):
+                    raise
+            await self._download(blob)
+            return await anyio.to_thread.run_sync(unpack)
+        except CiError as error:
+            self._fail(error, group)
+            return None
+
+    def _fail(self, error: CiError, group: anyio.abc.TaskGroup) -> None:
+        """Give up; the first failure is told."""
+        self.failure = self.failure or error
+        group.cancel_scope.cancel()
 
 
-def _chain_ids(diff_ids: list[str]) -> list[str]:
+def load(store: Store, layout: Layout, image: Image) -> Snapshot:
+    """All layers of an archive's image; they and their blobs are kept as if they were pulled.
+
+    Raises:
+        ImageError: one is missing or damaged.
+    """
+    snapshot: Snapshot = ()
+    chains = _chain_ids(image.diff_ids)
+    for name, diff_id, chain in zip(image.layers, image.diff_ids, chains, strict=True):
+        layer = _known(store, chain)
+        if layer is None:
+            blob = _take(store, layout, name)
+            layer = _unpack(store, blob, diff_id, chain, snapshot)
+        snapshot = (*snapshot, layer)
+    return snapshot
+
+
+def _take(store: Store, layout: Layout, name: str) -> Descriptor:
+    """Copy a layer's file into the store."""
+    target = store.temporary() / "blob"
+    with store.guard(), layout.files.open(name) as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file, CHUNK)
+    digest = file_sha256(target)
+    if name.startswith("blobs/sha256/") and name != f"blobs/{digest.replace(':', '/')}":
+        raise ImageError(f"layer {name}", got=digest, expected="the digest of its name")
+    size = target.stat().st_size
+    store.add_blob(target, digest)
+    return Descriptor("", digest, size)
+
+
+def _known(store: Store, chain: str) -> Layer | None:
+    record = store.get("chain", chain)
+    if record is None or not store.has_layers(tuple(record["layers"])):
+        return None
+    return Layer(record["layers"][0])
+
+
+def _unpack(store: Store, blob: Descriptor, diff_id: str, chain: str, below: Snapshot) -> Layer:
+    file = store.blob(blob.digest)
+    if file is None:
+        raise ImageError(f"blob {blob.digest}", got="it was pruned while it was unpacked")
+    folder = store.temporary()
+    lowers = [Path(path) for path in store.layer_paths(below)]
+    with store.guard(), file.open("rb") as stream:
+        got = unpack_layer(stream, folder, lowers=lowers)
+    if got != diff_id:
+        raise ImageError(f"layer {blob.digest}", got=got, expected=diff_id)
+    layer = store.add_layer(folder)
+    made = Blob(blob.digest, blob.size, diff_id, _compression(file))
+    StoredBlobs(store).note(layer, made)
+    store.put("chain", chain, {"layers": [layer], "blobs": [blob.digest]})
+    return layer
+
+
+def _drop_damaged(store: Store, digest: str) -> bool:
+    """Remove a blob whose content is not what it was; False where it is."""
+    path = store.blob(digest)
+    if path is not None:
+        if file_sha256(path) == digest:
+            return False
+        store.discard(path)
+    return True
+
+
+def _compression(file: Path) -> str:
+    with file.open("rb") as stream:
+        return compression_of(stream.read(4)) or "uncompressed"
+
+
+def _chain_ids(diff_ids: Sequence[str]) -> list[str]:
     """Identities of each layer upon those below it.
 
     https://github.com/opencontainers/image-spec/blob/main/config.md#layer-chainid
@@ -115,11 +210,3 @@ def _chain_ids(diff_ids: list[str]) -> list[str]:
         digest = "sha256:" + hashlib.sha256(text.encode()).hexdigest()
         chains.append(digest if chains else diff_id)
     return chains
-
-
-def _compression(blob: Path) -> str:
-    with blob.open("rb") as file:
-        magic = file.read(4)
-    if magic.startswith(b"\x1f\x8b"):
-        return "gzip"
-    return "zstd" if magic == b"\x28\xb5\x2f\xfd" else "uncompressed"

@@ -1,4 +1,4 @@
-"""A client of the OCI distribution protocol: manifests, blobs, pull and push.
+"""A client of the OCI distribution protocol that reads: manifests and blobs.
 
 https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 """
@@ -6,20 +6,29 @@ https://github.com/opencontainers/distribution-spec/blob/main/spec.md
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
 
 import anyio
 import httpx
+import structlog
 
 from ci.clock import Clock, SystemClock
 from ci.engine.images.credentials import Credentials
-from ci.engine.images.layout import Layout, open_layout
-from ci.engine.images.mirrors import configured_mirrors, endpoint
+from ci.engine.images.documents import (
+    MAX_DOCUMENT,
+    Manifest,
+    check_config,
+    check_platform,
+    index_entries,
+    read_document,
+)
+from ci.engine.images.endpoint import Endpoint, endpoint
+from ci.engine.images.failures import NotInRegistry, RegistryError, UnreachableRegistry, said
+from ci.engine.images.layout import open_layout
+from ci.engine.images.mirrors import configured_mirrors
 from ci.engine.images.oci import (
     INDEX_TYPES,
     MANIFEST_TYPES,
@@ -29,25 +38,18 @@ from ci.engine.images.oci import (
     select_platform,
     sha256,
 )
+from ci.engine.images.push import Pusher, scope_of
 from ci.engine.images.reference import Reference
-from ci.engine.images.stream import CHUNK
-from ci.engine.images.transport import (
-    AccessDenied,
-    Endpoint,
-    NotInRegistry,
-    RegistryError,
-    Transport,
-    UnreachableRegistry,
-)
+from ci.engine.images.transport import Transport
 
 __all__ = ["Registry", "RemoteImage"]
 
 _ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
-_MAX_DOCUMENT = 16 << 20
 _DOWNLOAD_ATTEMPTS = 5
-_PUSHES_AT_ONCE = 3
-#: An upload that broke is begun anew: what the registry kept of it is not known.
-_UPLOAD_ATTEMPTS = 4
+#: Indexes in indexes. More are none that anybody wrote.
+_MOST_INDEXES = 4
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class RemoteImage:
     digest: str
     config: Mapping[str, Any]
     layers: tuple[Descriptor, ...]
+    #: Where to ask for layers that ``endpoint`` does not give.
+    others: tuple[Endpoint, ...] = ()
 
 
 class Registry:
@@ -89,49 +93,69 @@ class Registry:
     # -- pull ----------------------------------------------------------------------------------
 
     async def find(
-        self, reference: Reference, platform: Platform, credentials: Credentials
+        self,
+        reference: Reference,
+        platform: Platform,
+        credentials: Credentials,
+        *,
+        place: Endpoint | None = None,
     ) -> RemoteImage:
         """The image for a platform: from the first mirror that has it, else its own registry.
 
+        Args:
+            reference: The image's name.
+            platform: The platform.
+            credentials: Logins.
+            place: Where its registry is, and no mirror is asked; None is where the name says.
+
         Raises:
-            UnreachableRegistry: neither the registry nor a mirror that has it can be reached.
+            UnreachableRegistry: no mirror has it, and its registry cannot be reached.
             RegistryError: it has none, or refuses.
             ImageError: it has none for the platform, or a digest differs.
         """
+        if place is not None:
+            return await self._find(place, reference, platform, credentials)
         mirrors = [endpoint(mirror) for mirror in self._mirrors.get(reference.registry, ())]
-        for place in mirrors:
+        places = [*mirrors, endpoint(reference.registry)]
+        trouble: RegistryError | ImageError | None = None
+        for number, mirror in enumerate(mirrors, 1):
             try:
-                return await self._find(place, reference, platform, credentials)
+                found = await self._find(mirror, reference, platform, credentials)
+                return replace(found, others=tuple(places[number:]))
             except (UnreachableRegistry, NotInRegistry):
                 continue
-        return await self._find(endpoint(reference.registry), reference, platform, credentials)
+            except (RegistryError, ImageError) as error:
+                _log.warning("image.mirror_failed", mirror=mirror.host, got=error.got)
+                trouble = error
+        try:
+            return await self._find(places[-1], reference, platform, credentials)
+        except UnreachableRegistry:
+            if trouble is not None:
+                raise trouble from None
+            raise
 
     async def _find(
         self, place: Endpoint, reference: Reference, platform: Platform, credentials: Credentials
     ) -> RemoteImage:
-        repository = reference.repository
+        repository, subject = reference.repository, f"image {reference.familiar}"
         wanted = reference.digest or reference.tag
-        media_type, body = await self._manifest(place, repository, wanted, credentials)
-        if media_type in INDEX_TYPES:
-            listed = json.loads(body).get("manifests") or []
-            chosen = select_platform(listed, platform, subject=f"image {reference.familiar}")
-            media_type, body = await self._manifest(place, repository, chosen.digest, credentials)
-        if media_type not in MANIFEST_TYPES:
-            raise ImageError(
-                f"image {reference.familiar}",
-                got=f"a manifest of type {media_type!r}",
-                expected="an image of OCI or of Docker's schema 2",
-            )
-        manifest = json.loads(body)
-        config = Descriptor.load(manifest["config"])
-        content = await self._document(place, repository, config, credentials)
-        return RemoteImage(
-            place,
-            repository,
-            sha256(body),
-            json.loads(content),
-            tuple(Descriptor.load(layer) for layer in manifest["layers"]),
-        )
+        listed: Descriptor | None = None
+        for _ in range(_MOST_INDEXES):
+            media_type, body = await self._manifest(place, repository, wanted, credentials)
+            if listed is not None:
+                _check(listed, sha256(body), len(body))
+            value = read_document(body, f"manifest of {subject}")
+            if (value.get("mediaType") or media_type) not in INDEX_TYPES:
+                break
+            listed = select_platform(index_entries(value, subject), platform, subject=subject)
+            wanted = listed.digest
+        manifest = Manifest.load(value, media_type, subject)
+        content = await self._document(place, repository, manifest.config, credentials)
+        config = read_document(content, f"configuration of {subject}")
+        check_config(config, f"configuration of {subject}")
+        if listed is None:
+            check_platform(config, platform, subject)
+        return RemoteImage(place, repository, sha256(body), config, manifest.layers)
 
     async def _manifest(
         self, place: Endpoint, repository: str, reference: str, credentials: Credentials
@@ -139,7 +163,7 @@ class Registry:
         """Media type and content of a manifest or index, its digest checked."""
         response = await self._transport.request(
             place, "GET", place.url(f"{repository}/manifests/{reference}"),
-            credentials=credentials, scope=_scope(place, repository, "pull"), ok={200},
+            credentials=credentials, scope=scope_of(place, repository, "pull"), ok={200},
             headers={"Accept": _ACCEPT},
         )  # fmt: skip
         body = response.content
@@ -148,24 +172,24 @@ class Registry:
         if expected.startswith("sha256:") and sha256(body) != expected:
             raise ImageError(
                 f"manifest {repository}:{reference} of {place.host}",
-                got=sha256(body),
+                got=f"{sha256(body)}, {len(body)} bytes",
                 expected=expected,
             )
-        return _media_type(response, body), body
+        return response.headers.get("Content-Type", "").partition(";")[0].strip(), body
 
     async def _document(
         self, place: Endpoint, repository: str, descriptor: Descriptor, credentials: Credentials
     ) -> bytes:
         """A small blob, in memory."""
-        if descriptor.size > _MAX_DOCUMENT:
+        if descriptor.size > MAX_DOCUMENT:
             raise ImageError(
                 f"image configuration {descriptor.digest}",
                 got=f"{descriptor.size} bytes",
-                expected=f"at most {_MAX_DOCUMENT}",
+                expected=f"at most {MAX_DOCUMENT}",
             )
         response = await self._transport.request(
             place, "GET", place.url(f"{repository}/blobs/{descriptor.digest}"),
-            credentials=credentials, scope=_scope(place, repository, "pull"), ok={200},
+            credentials=credentials, scope=scope_of(place, repository, "pull"), ok={200},
         )  # fmt: skip
         _check(descriptor, sha256(response.content), len(response.content))
         return response.content
@@ -183,16 +207,34 @@ class Registry:
             RegistryError: it is not to be had.
             ImageError: its size or digest is another.
         """
+        places = [image.endpoint, *image.others]
+        for place in places[:-1]:
+            try:
+                await self._download(
+                    replace(image, endpoint=place), descriptor, target, credentials
+                )
+            except (RegistryError, ImageError) as error:
+                _log.warning("image.mirror_failed", mirror=place.host, got=error.got)
+            else:
+                return
+        await self._download(replace(image, endpoint=places[-1]), descriptor, target, credentials)
+
+    async def _download(
+        self, image: RemoteImage, descriptor: Descriptor, target: Path, credentials: Credentials
+    ) -> None:
         received = _Received()
         for attempt in range(1, _DOWNLOAD_ATTEMPTS + 1):
             try:
                 await self._receive(image, descriptor, target, credentials, received)
                 break
-            except httpx.TransportError as error:
+            except httpx.HTTPError as error:
+                if received.size >= descriptor.size:
+                    break
                 if attempt == _DOWNLOAD_ATTEMPTS:
                     raise RegistryError(
                         f"registry {image.endpoint.host}",
-                        got=f"a connection that broke {attempt} times ({error or type(error)})",
+                        got=f"a connection that broke {attempt} times ({said(error)})",
+                        expected=f"the {descriptor.size} bytes of blob {descriptor.digest}",
                     ) from error
                 await self._clock.sleep(0.5 * attempt)
         _check(descriptor, received.digest, received.size)
@@ -210,11 +252,13 @@ class Registry:
         resuming = {"Range": f"bytes={received.size}-"} if received.size else {}
         async with self._transport.stream(
             place, "GET", place.url(f"{image.repository}/blobs/{descriptor.digest}"),
-            credentials=credentials, scope=_scope(place, image.repository, "pull"),
-            ok={200, 206}, headers=resuming,
+            credentials=credentials, scope=scope_of(place, image.repository, "pull"),
+            ok={200, 206, 416} if resuming else {200}, headers=resuming,
         ) as response:  # fmt: skip
-            if response.status_code == httpx.codes.OK:
+            if not _continues(response, received.size):
                 received.restart()
+                if response.status_code != httpx.codes.OK:
+                    raise httpx.ReadError("it does not go on where it broke off")
             async with await anyio.open_file(target, "ab" if received.size else "wb") as file:
                 async for chunk in response.aiter_raw():
                     await file.write(chunk)
@@ -231,6 +275,7 @@ class Registry:
         credentials: Credentials,
         *,
         mount_from: Mapping[str, str] | None = None,
+        place: Endpoint | None = None,
     ) -> str:
         """Push the image of an OCI archive to its own registry; the digest of its manifest.
 
@@ -239,18 +284,24 @@ class Registry:
             reference: The repository, and the tag to give it.
             credentials: Logins.
             mount_from: Blob digest to a repository of the same registry that has it.
+            place: Where its registry is; None is where the name says.
 
         Raises:
             RegistryError: it cannot be reached, or refuses.
         """
-        place = endpoint(reference.registry)
         with open_layout(archive) as layout:
-            (top,) = layout.document("index.json")["manifests"]
-            pusher = _Pusher(
-                self._transport, place, reference.repository, credentials, layout, mount_from or {}
+            top = layout.top()
+            pusher = Pusher(
+                self._transport,
+                place or endpoint(reference.registry),
+                reference.repository,
+                credentials,
+                layout,
+                mount_from or {},
+                self._clock,
             )
-            await pusher.push(Descriptor.load(top), reference.tag)
-        return str(top["digest"])
+            await pusher.push(top, reference.tag)
+        return top.digest
 
 
 class _Received:
@@ -272,122 +323,12 @@ class _Received:
         return "sha256:" + self._hash.hexdigest()
 
 
-@dataclass(frozen=True)
-class _Pusher:
-    """One push: blobs first, then the manifests that list them, then the tag."""
-
-    transport: Transport
-    place: Endpoint
-    repository: str
-    credentials: Credentials
-    layout: Layout
-    mount_from: Mapping[str, str]
-
-    async def push(self, top: Descriptor, tag: str) -> None:
-        manifests = [top]
-        if top.media_type in INDEX_TYPES:
-            listed = self.layout.document(_file(top.digest))["manifests"]
-            manifests = [*(Descriptor.load(value) for value in listed), top]
-        blobs: dict[str, Descriptor] = {}
-        for manifest in manifests:
-            if manifest.media_type in MANIFEST_TYPES:
-                value = self.layout.document(_file(manifest.digest))
-                for entry in (value["config"], *value["layers"]):
-                    descriptor = Descriptor.load(entry)
-                    blobs[descriptor.digest] = descriptor
-        limiter = anyio.CapacityLimiter(_PUSHES_AT_ONCE)
-        async with anyio.create_task_group() as group:
-            for blob in blobs.values():
-                group.start_soon(self._blob, blob, limiter)
-        for manifest in manifests[:-1]:
-            await self._manifest(manifest, manifest.digest)
-        await self._manifest(top, tag or top.digest)
-
-    async def _blob(self, blob: Descriptor, limiter: anyio.CapacityLimiter) -> None:
-        async with limiter:
-            url = self.place.url(f"{self.repository}/blobs/{blob.digest}")
-            if (await self._request("HEAD", url, ok={200, 404})).status_code == httpx.codes.OK:
-                return
-            for attempt in range(1, _UPLOAD_ATTEMPTS + 1):
-                location = await self._begin(blob)
-                try:
-                    if location:
-                        await self._upload(blob, location)
-                except (AccessDenied, UnreachableRegistry):
-                    raise
-                except RegistryError:
-                    if attempt == _UPLOAD_ATTEMPTS:
-                        raise
-                    continue
-                return
-
-    async def _begin(self, blob: Descriptor) -> str:
-        """Where to upload; empty when the registry took the blob from another repository."""
-        url = self.place.url(f"{self.repository}/blobs/uploads/")
-        source = self.mount_from.get(blob.digest, "")
-        query = f"?mount={blob.digest}&from={source}" if source else ""
-        response = await self._request("POST", url + query, ok={201, 202}, source=source)
-        if response.status_code == httpx.codes.CREATED:
-            return ""
-        return urljoin(url, response.headers["Location"])
-
-    async def _upload(self, blob: Descriptor, location: str) -> None:
-        joined = "&" if "?" in location else "?"
-        await self._request(
-            "PUT", f"{location}{joined}digest={blob.digest.replace(':', '%3A')}", ok={201},
-            headers={
-                "Content-Type": "application/octet-stream", "Content-Length": str(blob.size),
-            },
-            file=_file(blob.digest), attempts=1,
-        )  # fmt: skip
-
-    async def _manifest(self, manifest: Descriptor, name: str) -> None:
-        url = self.place.url(f"{self.repository}/manifests/{name}")
-        headers = {"Content-Type": manifest.media_type, "Content-Length": str(manifest.size)}
-        await self._request("PUT", url, ok={201}, headers=headers, file=_file(manifest.digest))
-
-    async def _request(
-        self,
-        method: str,
-        url: str,
-        *,
-        ok: set[int],
-        headers: Mapping[str, str] | None = None,
-        file: str = "",
-        source: str = "",
-        attempts: int = 5,
-    ) -> httpx.Response:
-        async def body() -> AsyncIterator[bytes]:
-            with self.layout.files.open(file) as content:
-                while chunk := content.read(CHUNK):
-                    yield chunk
-
-        scope = _scope(self.place, self.repository, "pull,push")
-        if source:
-            scope += " " + _scope(self.place, source, "pull")
-        return await self.transport.request(
-            self.place, method, url, credentials=self.credentials, scope=scope, ok=ok,
-            headers=headers, body=body if file else None, attempts=attempts,
-        )  # fmt: skip
-
-
-def _scope(place: Endpoint, repository: str, actions: str) -> str:
-    return f"repository:{place.repository(repository)}:{actions}"
-
-
-def _file(digest: str) -> str:
-    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
-
-
-def _media_type(response: httpx.Response, body: bytes) -> str:
-    """What the document says it is, else what the registry says."""
-    try:
-        told = json.loads(body).get("mediaType")
-    except (ValueError, AttributeError) as error:
-        raise RegistryError(
-            f"registry {response.url.host}", got="a manifest that is no JSON"
-        ) from error
-    return str(told or response.headers.get("Content-Type", "").partition(";")[0])
+def _continues(response: httpx.Response, offset: int) -> bool:
+    """Whether a response goes on at that byte, and does not begin anew."""
+    if response.status_code != httpx.codes.PARTIAL_CONTENT:
+        return False
+    told: str = response.headers.get("Content-Range", "")
+    return told.startswith(f"bytes {offset}-")
 
 
 def _check(descriptor: Descriptor, digest: str, size: int) -> None:

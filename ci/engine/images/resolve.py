@@ -14,11 +14,14 @@ from ci.engine.images.blobs import diff_id
 from ci.engine.images.bootstrap.catalogue import Catalogue
 from ci.engine.images.bootstrap.recipe import Recipe
 from ci.engine.images.credentials import Credentials
+from ci.engine.images.endpoint import Endpoint
+from ci.engine.images.failures import NotInRegistry, UnreachableRegistry
+from ci.engine.images.layout import open_layout
 from ci.engine.images.oci import ImageError, Platform, canonical_json, sha256
-from ci.engine.images.pull import Puller
+from ci.engine.images.origins import Origins
+from ci.engine.images.pull import Puller, load
 from ci.engine.images.reference import Reference
 from ci.engine.images.registry import Registry
-from ci.engine.images.transport import NotInRegistry, UnreachableRegistry
 from ci.engine.layers import Layer, Snapshot
 from ci.engine.store import Store
 
@@ -77,6 +80,7 @@ class Images:
         self._catalogue = catalogue or Catalogue(store)
         self._registry = registry or Registry()
         self._credentials = credentials or Credentials()
+        self._origins = Origins(store)
 
     async def close(self) -> None:
         """Close connections to registries."""
@@ -89,6 +93,7 @@ class Images:
         platform: str = "",
         auth: Mapping[str, tuple[str, str]] | None = None,
         refresh: bool = False,
+        place: Endpoint | None = None,
     ) -> ResolvedImage:
         """The image at ``address``.
 
@@ -97,6 +102,7 @@ class Images:
             platform: ``os/architecture[/variant]``; empty is this machine's.
             auth: Registry host to user and password, over the Docker configuration's.
             refresh: Ask again for a tag that the store has.
+            place: Where its registry is, and nothing else is asked; None is where the name says.
 
         Raises:
             InvalidReferenceError: the address names no image.
@@ -105,13 +111,15 @@ class Images:
         reference = Reference.parse(address)
         wanted = Platform.parse(platform)
         credentials = self._credentials.with_given(auth or {})
+        if place is not None:
+            return await self._pull(reference, wanted, credentials, place)
         complaints: list[str] = []
         for source in self._sources:
             if source == "store" and not refresh:
                 found = self._known(reference, wanted)
                 complaints += [] if found else ["the store has not got it"]
             elif source == "registry":
-                found = await self._pull(reference, wanted, credentials, complaints)
+                found = await self._try_registry(reference, wanted, credentials, complaints)
             elif source == "bootstrap":
                 found = await self._stand_in(reference, wanted, complaints, refresh=refresh)
             else:
@@ -131,8 +139,15 @@ class Images:
         archive: Path,
         *,
         auth: Mapping[str, tuple[str, str]] | None = None,
+        place: Endpoint | None = None,
     ) -> str:
         """Push an OCI archive's image; ``repository:tag@digest``, as it can be had from now on.
+
+        Args:
+            address: ``[registry/]repository[:tag]``.
+            archive: As ``ci.engine.images.archive`` writes it.
+            auth: Registry host to user and password, over the Docker configuration's.
+            place: Where its registry is; None is where the name says.
 
         Raises:
             InvalidReferenceError: the address names no image.
@@ -140,12 +155,19 @@ class Images:
         """
         reference = Reference.parse(address)
         credentials = self._credentials.with_given(auth or {})
-        digest = await self._registry.push(archive, reference, credentials)
+        with open_layout(archive) as layout:
+            blobs = layout.blobs()
+        known = {} if place else self._origins.elsewhere(reference, blobs)
+        digest = await self._registry.push(
+            archive, reference, credentials, mount_from=known, place=place
+        )
+        if place is None:
+            self._origins.note(reference, blobs)
         return str(replace(reference, digest=digest))
 
     # -- registry --------------------------------------------------------------------------------
 
-    async def _pull(
+    async def _try_registry(
         self,
         reference: Reference,
         platform: Platform,
@@ -154,11 +176,21 @@ class Images:
     ) -> ResolvedImage | None:
         """From the registry; None, with a complaint, only where it cannot be reached."""
         try:
-            remote = await self._registry.find(reference, platform, credentials)
+            return await self._pull(reference, platform, credentials)
         except UnreachableRegistry as error:
             _log.info("image.registry_unreachable", reference=reference.familiar, got=error.got)
             complaints.append(f"{error.subject}: {error.got}")
             return None
+
+    async def _pull(
+        self,
+        reference: Reference,
+        platform: Platform,
+        credentials: Credentials,
+        place: Endpoint | None = None,
+    ) -> ResolvedImage:
+        try:
+            remote = await self._registry.find(reference, platform, credentials, place=place)
         except NotInRegistry as error:
             raise ImageError(f"image {reference.familiar}", got=error.got,
                              hint="check the name and the tag") from error  # fmt: skip
@@ -170,7 +202,12 @@ class Images:
             snapshot=snapshot,
         )
         blobs = [layer.digest for layer in remote.layers]
-        self._keep(image, reference, platform, blobs)
+        if place is None:
+            self._keep(image, reference, platform, blobs)
+            if not remote.others:
+                self._origins.note(reference, blobs)
+        else:
+            self._keep_alone(image, blobs)
         return image
 
     # -- store -----------------------------------------------------------------------------------
@@ -217,6 +254,13 @@ class Images:
         platform: Platform,
         blobs: Sequence[str] = (),
     ) -> None:
+        self._keep_alone(image, blobs)
+        recipe = self._recipe_key(reference, platform, image.stand_in)
+        named = {"digest": image.digest, "stand_in": image.stand_in, "recipe": recipe}
+        self._store.put("reference", _tag_key(reference, platform), named)
+
+    def _keep_alone(self, image: ResolvedImage, blobs: Sequence[str] = ()) -> None:
+        """Keep an image by its digest, and by no name."""
         record = {
             "blobs": list(blobs),
             "layers": list(image.snapshot),
@@ -225,9 +269,26 @@ class Images:
             "reference": image.reference,
         }
         self._store.put("image", image.digest, record)
-        recipe = self._recipe_key(reference, platform, image.stand_in)
-        named = {"digest": image.digest, "stand_in": image.stand_in, "recipe": recipe}
-        self._store.put("reference", _tag_key(reference, platform), named)
+
+    def load(self, archive: Path, platform: Platform, *, tag: str = "") -> ResolvedImage:
+        """The image of an OCI or ``docker save`` archive, brought into the store.
+
+        Raises:
+            ImageError: it is none, is damaged, or has none for that platform or of that tag.
+        """
+        with open_layout(archive) as layout:
+            image = layout.image(platform, tag=tag)
+            record = self._store.get("image", image.digest)
+            if record is not None and self._store.has_layers(tuple(record["layers"])):
+                snapshot = tuple(Layer(layer) for layer in record["layers"])
+            else:
+                snapshot = load(self._store, layout, image)
+        loaded = ResolvedImage(
+            reference="", digest=image.digest, config=image.config, snapshot=snapshot
+        )
+        if record is None or tuple(record["layers"]) != snapshot:
+            self._keep_alone(loaded)
+        return loaded
 
     # -- bootstrap -------------------------------------------------------------------------------
 

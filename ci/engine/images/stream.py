@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Protocol, cast
 
 import zstandard
 
-__all__ = ["CHUNK", "HashingReader", "Readable", "decompressed"]
+from ci.engine.images.oci import ImageError
+
+__all__ = ["CHUNK", "HashingReader", "Readable", "broken", "compression_of", "decompressed"]
 
 #: Bytes moved at a time.
 CHUNK = 1 << 20
@@ -68,15 +74,37 @@ class _Rewound:
         return chunk
 
 
+def compression_of(start: bytes) -> str:
+    """``gzip``, ``zstd`` or empty, by the first four bytes of a stream."""
+    if start.startswith(_GZIP):
+        return "gzip"
+    return "zstd" if start.startswith(_ZSTD) else ""
+
+
 def decompressed(source: Readable) -> Readable:
     """The stream inside ``source``, which is gzip, zstd or neither."""
     start = source.read(4)
     whole = _Rewound(start, source)
-    if start.startswith(_GZIP):
-        return cast("Readable", gzip.GzipFile(fileobj=cast("IO[bytes]", whole)))
-    if start == _ZSTD:
-        reader = zstandard.ZstdDecompressor().stream_reader(
-            cast("IO[bytes]", whole), read_across_frames=True
-        )
-        return cast("Readable", reader)
+    match compression_of(start):
+        case "gzip":
+            return cast("Readable", gzip.GzipFile(fileobj=cast("IO[bytes]", whole)))
+        case "zstd":
+            reader = zstandard.ZstdDecompressor().stream_reader(
+                cast("IO[bytes]", whole), read_across_frames=True
+            )
+            return cast("Readable", reader)
     return whole
+
+
+@contextmanager
+def broken(subject: str) -> Iterator[None]:
+    """Turn what is wrong with a tar, or with what compressed it, into ImageError.
+
+    What the operating system says passes.
+    """
+    try:
+        yield
+    except (tarfile.TarError, EOFError, OSError, zlib.error, zstandard.ZstdError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ImageError(subject, got=f"a broken tar ({error})", expected="a whole one") from error

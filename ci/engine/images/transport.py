@@ -1,10 +1,8 @@
-"""HTTP to registries: authorisation, retries, and what could not be reached, remembered."""
+"""HTTP to registries: redirects, retries, limits, and what could not be reached, remembered."""
 
 from __future__ import annotations
 
-import email.utils
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,65 +11,43 @@ from typing import Any
 import httpx
 
 from ci.clock import Clock, SystemClock
-from ci.engine.images.challenge import Challenge, challenges
+from ci.engine.images.authorisation import Authorisations
 from ci.engine.images.credentials import Credentials, Login
-from ci.errors import CiError
+from ci.engine.images.documents import MAX_DOCUMENT
+from ci.engine.images.endpoint import Endpoint, is_loopback
+from ci.engine.images.failures import (
+    AccessDenied,
+    RegistryError,
+    distrusted,
+    login_hint,
+    refused,
+    retry_after,
+    said,
+    unreachable,
+)
+from ci.engine.images.trust import CERTIFICATES, own_certificates, trust
 
-__all__ = [
-    "AccessDenied",
-    "Endpoint",
-    "NotInRegistry",
-    "RegistryError",
-    "Transport",
-    "UnreachableRegistry",
-]  # fmt: skip
+__all__ = ["LONGEST_DELAY", "Transport"]
 
 _ATTEMPTS = 5
 _FIRST_DELAY = 0.5
 #: A registry that asks for more is not waited for. Seconds.
-_LONGEST_DELAY = 60.0
+LONGEST_DELAY = 60.0
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 60.0
-_CLIENT = "towpath"
+_MOST_REDIRECTS = 10
+#: Those after which the same request is sent again; after others only what merely reads.
+_SAME_REQUEST = frozenset({307, 308})
+_REDIRECTS = frozenset({301, 302, 303}) | _SAME_REQUEST
+#: Nothing on the way may compress again what has a digest.
+_HEADERS = {"User-Agent": "towpath", "Accept-Encoding": "identity"}
 
-
-class RegistryError(CiError):
-    """A registry answered, but not as it should."""
-
-
-class UnreachableRegistry(RegistryError):
-    """A registry's host cannot be reached from here: there was no answer at all."""
-
-
-class NotInRegistry(RegistryError):
-    """The registry knows no such image or blob."""
-
-
-class AccessDenied(RegistryError):
-    """The registry refuses, with or without a login."""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a registry's API is: a host with port, and a path before its repositories."""
-
-    host: str
-    prefix: str = ""
-    scheme: str = "https"
-
-    def url(self, path: str) -> str:
-        """Of a path below ``/v2/``, which begins with a repository."""
-        inner = f"{self.prefix}/{path}" if self.prefix and path else path
-        return f"{self.scheme}://{self.host}/v2/{inner}"
-
-    def repository(self, name: str) -> str:
-        """The repository's name as this registry knows it."""
-        return f"{self.prefix}/{name}" if self.prefix else name
+Body = Callable[[], AsyncIterator[bytes]]
 
 
 class Transport:
-    """Requests to registries. Use as an async context manager.
+    """Requests to registries. ``close`` it at the end.
 
     A host that could not be reached is not tried again: the error comes at once.
     """
@@ -81,21 +57,24 @@ class Transport:
         *,
         clock: Clock | None = None,
         connect_seconds: float = _CONNECT_SECONDS,
+        read_seconds: float = _READ_SECONDS,
         transport: httpx.AsyncBaseTransport | None = None,
+        certificates: Sequence[Path] = CERTIFICATES,
     ) -> None:
         self._clock = clock or SystemClock()
-        self._timeout = httpx.Timeout(_READ_SECONDS, connect=connect_seconds)
+        self._timeout = httpx.Timeout(read_seconds, connect=connect_seconds)
         self._transport = transport
-        self._client: httpx.AsyncClient | None = None
-        #: By host and scope: the header's value.
-        self._authorisations: dict[tuple[str, str, str], str] = {}
+        self._certificates = certificates
+        #: By host; the empty one is for all that have no certificates of their own.
+        self._clients: dict[str, httpx.AsyncClient] = {}
         self._unreachable: dict[str, str] = {}
+        self._answered: set[str] = set()
+        self.authorisations = Authorisations(self._fetch)
 
     async def close(self) -> None:
         """Close all connections. It can be used again afterwards."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        while self._clients:
+            await self._clients.popitem()[1].aclose()
 
     async def request(
         self,
@@ -107,7 +86,7 @@ class Transport:
         scope: str,
         ok: Collection[int],
         headers: Mapping[str, str] | None = None,
-        body: Callable[[], AsyncIterator[bytes]] | None = None,
+        body: Body | None = None,
         attempts: int = _ATTEMPTS,
     ) -> httpx.Response:
         """One request, repeated where that may help; the whole response.
@@ -117,7 +96,7 @@ class Transport:
             method: Of HTTP.
             url: Absolute.
             credentials: Logins to use where the registry asks for one.
-            scope: What the request needs, as ``repository:NAME:pull``.
+            scope: What the request needs, as ``repository:NAME:pull``; several by spaces.
             ok: Status codes to return; others are errors.
             headers: Of the request.
             body: Gives the content anew for each attempt.
@@ -127,14 +106,17 @@ class Transport:
             UnreachableRegistry: there is no way to the host.
             AccessDenied: 401 or 403.
             NotInRegistry: 404.
-            RegistryError: any other status.
+            RegistryError: any other status, or more content than any document has.
         """
-        async with self.stream(
-            endpoint, method, url, credentials=credentials, scope=scope, ok=ok,
-            headers=headers, body=body, attempts=attempts,
-        ) as response:  # fmt: skip
-            await response.aread()
-            return response
+        call = _Call(self, endpoint, method, url, credentials, scope, dict(headers or {}), body)
+
+        async def whole() -> httpx.Response:
+            return await _read(await call.send(), f"registry {endpoint.host}")
+
+        response = await self._patiently(whole, endpoint.host, attempts)
+        if response.status_code not in ok:
+            raise refused(endpoint, response, call.login)
+        return response
 
     @asynccontextmanager
     async def stream(
@@ -147,40 +129,46 @@ class Transport:
         scope: str,
         ok: Collection[int],
         headers: Mapping[str, str] | None = None,
-        body: Callable[[], AsyncIterator[bytes]] | None = None,
-        attempts: int = _ATTEMPTS,
     ) -> AsyncIterator[httpx.Response]:
         """As ``request``, with the response's content still to be read."""
-        if reason := self._unreachable.get(endpoint.host):
-            raise _unreachable(endpoint.host, reason)
-        call = _Call(self, endpoint, method, url, credentials, scope, dict(headers or {}), body)
-        response = await self._patiently(call.send, endpoint.host, attempts)
+        call = _Call(self, endpoint, method, url, credentials, scope, dict(headers or {}), None)
+        response = await self._patiently(call.send, endpoint.host, _ATTEMPTS)
         try:
             if response.status_code not in ok:
-                await response.aread()
-                raise _refused(endpoint.host, method, response)
+                whole = await _read(response, f"registry {endpoint.host}")
+                raise refused(endpoint, whole, call.login)
             yield response
         finally:
             await response.aclose()
+
+    async def _fetch(self, request: httpx.Request) -> httpx.Response:
+        """A request to a server that gives tokens."""
+        host = request.url.netloc.decode()
+
+        async def whole() -> httpx.Response:
+            return await _read(await self.send(request), f"token server {host}")
+
+        return await self._patiently(whole, host, _ATTEMPTS)
 
     async def _patiently(
         self, send: Callable[[], Awaitable[httpx.Response]], host: str, attempts: int
     ) -> httpx.Response:
         """Repeat what fails for a moment, as often and as late as is worth it."""
+        if reason := self._unreachable.get(host):
+            raise unreachable(host, reason)
         delay = _FIRST_DELAY
         for attempt in range(1, attempts + 1):
+            last = attempt == attempts
             try:
                 response = await send()
-            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
-                raise self._no_way(host, error) from error
-            except httpx.TransportError as error:
-                if attempt == attempts:
-                    raise RegistryError(f"registry {host}", got=_said(error)) from error
+            except (httpx.RequestError, httpx.InvalidURL) as error:
+                failure = self._failure(host, error)
+                if last or not _may_pass(error, failure):
+                    raise failure from error
             else:
-                wait = _retry_after(response, delay)
-                if response.status_code not in _TRANSIENT or attempt == attempts:
-                    return response
-                if wait > _LONGEST_DELAY:
+                self._answered.add(host)
+                wait = retry_after(response, delay)
+                if response.status_code not in _TRANSIENT or last or wait > LONGEST_DELAY:
                     return response
                 await response.aclose()
                 delay = max(delay, wait)
@@ -188,95 +176,35 @@ class Transport:
             delay *= 2
         raise AssertionError  # the last attempt returns or raises
 
-    def _no_way(self, host: str, error: httpx.TransportError) -> RegistryError:
-        """The error of a connection that was not made; remembered unless it is about trust."""
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, ssl.SSLCertVerificationError):
-                return RegistryError(
-                    f"registry {host}",
-                    got=f"a certificate that is not trusted ({cause.verify_message})",
-                    hint="add its CA to this machine's, or name a bundle in SSL_CERT_FILE",
-                )
-            cause = cause.__cause__ or cause.__context__
-        self._unreachable[host] = _said(error)
-        return _unreachable(host, _said(error))
+    def _failure(self, host: str, error: httpx.RequestError | httpx.InvalidURL) -> RegistryError:
+        """The error of a request without an answer. No way to the host at all is remembered."""
+        at = _host_of(error) or host
+        if at in {host.lower(), host.lower().removesuffix(":443").removesuffix(":80")}:
+            at = host
+        if tls := distrusted(at, error):
+            return tls
+        if at != host:
+            return RegistryError(
+                f"registry {host}", got=f"no answer from {at}, where it sent us ({said(error)})"
+            )
+        if _is_unconnected(error) and host not in self._answered:
+            self._unreachable[host] = said(error)
+            return unreachable(host, said(error))
+        return RegistryError(f"registry {host}", got=said(error))
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send one request as it is; the response's content is still to be read."""
-        return await self._http().send(request, stream=True, follow_redirects=True)
-
-    def build(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        content: Any = None,  # noqa: ANN401
-    ) -> httpx.Request:
-        """A request for ``send``."""
-        return self._http().build_request(method, url, headers=dict(headers), content=content)
-
-    def _http(self) -> httpx.AsyncClient:
-        if self._client is None:
-            self._client = httpx.AsyncClient(
-                timeout=self._timeout,
-                verify=_trust(),
-                transport=self._transport,
-                headers={"User-Agent": _CLIENT},
+        host = request.url.netloc.decode()
+        files = own_certificates(host, self._certificates)
+        key = host if files else ""
+        if key not in self._clients:
+            self._clients[key] = httpx.AsyncClient(
+                timeout=self._timeout, verify=trust(files), transport=self._transport
             )
-        return self._client
-
-    # -- authorisation -------------------------------------------------------------------------
-
-    def authorisation(self, host: str, scope: str, who: str) -> str | None:
-        """The header that served last time."""
-        return self._authorisations.get((host, scope, who))
-
-    async def authorise(
-        self, endpoint: Endpoint, header: str, login: Login | None, scope: str
-    ) -> str | None:
-        """Answer a challenge; None where there is no answer to it."""
-        who = login.username if login else ""
-        for challenge in challenges(header):
-            value: str | None = None
-            if challenge.scheme == "bearer":
-                value = "Bearer " + await self._token(endpoint, challenge, login, scope)
-            elif login is not None and login.password:
-                value = login.basic()
-            if value is not None:
-                self._authorisations[endpoint.host, scope, who] = value
-                return value
-        return None
-
-    async def _token(
-        self, endpoint: Endpoint, challenge: Challenge, login: Login | None, scope: str
-    ) -> str:
-        """Get a token from the realm that the challenge names."""
-        realm = challenge.parameters.get("realm", "")
-        facts = {"service": challenge.parameters.get("service", ""), "scope": scope}
-        query = {name: value for name, value in facts.items() if value}
-        headers: dict[str, str] = {}
-        if login is not None and login.identity_token:
-            form = {
-                **query, "grant_type": "refresh_token", "client_id": _CLIENT,
-                "refresh_token": login.identity_token,
-            }  # fmt: skip
-            request = self._http().build_request("POST", realm, data=form)
-        else:
-            if login is not None:
-                headers["Authorization"] = login.basic()
-            request = self._http().build_request("GET", realm, params=query, headers=headers)
-        host = request.url.host
-        response = await self._patiently(lambda: self.send(request), host, _ATTEMPTS)
-        await response.aread()
-        if response.status_code != httpx.codes.OK:
-            raise AccessDenied(
-                f"registry {endpoint.host}",
-                got=f"{response.status_code} from {host}, which gives its tokens",
-                hint=_login_hint(endpoint.host, login),
-            )
-        value = response.json()
-        return str(value.get("token") or value.get("access_token") or "")
+        client = self._clients[key]
+        request.extensions.setdefault("timeout", client.timeout.as_dict())
+        request.headers.update(_HEADERS)
+        return await client.send(request, stream=True)
 
 
 @dataclass
@@ -290,89 +218,118 @@ class _Call:
     credentials: Credentials
     scope: str
     headers: dict[str, str]
-    body: Callable[[], AsyncIterator[bytes]] | None
+    body: Body | None
+    login: Login | None = None
 
     async def send(self) -> httpx.Response:
         """Send; where the registry asks for authorisation, get it and send again."""
-        host = self.endpoint.host
-        login = await self.credentials.login(host)
-        known = self.transport.authorisation(host, self.scope, login.username if login else "")
-        response = await self._send(known)
-        if response.status_code != httpx.codes.UNAUTHORIZED:
+        self.login = await self.credentials.login(self.endpoint.name or self.endpoint.host)
+        authorisations = self.transport.authorisations
+        known = authorisations.known(self.endpoint, self.scope, self.login)
+        response = await self._follow(known)
+        asked = response.status_code == httpx.codes.UNAUTHORIZED
+        if not asked or not self.endpoint.serves(response.request.url):
             return response
-        await response.aread()
-        header = response.headers.get("WWW-Authenticate", "")
-        answer = await self.transport.authorise(self.endpoint, header, login, self.scope)
+        subject = f"registry {self.endpoint.host}"
+        header = (await _read(response, subject)).headers.get("WWW-Authenticate", "")
+        try:
+            answer = await authorisations.answer(self.endpoint, header, self.login, self.scope)
+        except RegistryError as error:
+            # It did answer: that its tokens are not to be had must not look otherwise.
+            if type(error) in {RegistryError, AccessDenied}:
+                raise
+            raise RegistryError(
+                subject, got=f"no token: {error.subject}, {error.got}", hint=error.hint
+            ) from error
         if answer is None or answer == known:
             raise AccessDenied(
-                f"registry {host}", got="401 Unauthorized", hint=_login_hint(host, login)
+                subject, got="401 Unauthorized", hint=login_hint(self.endpoint, self.login)
             )
-        return await self._send(answer)
+        return await self._follow(answer)
 
-    async def _send(self, authorisation: str | None) -> httpx.Response:
-        headers = dict(self.headers)
-        if authorisation:
-            headers["Authorization"] = authorisation
-        content = self.body() if self.body else None
-        return await self.transport.send(
-            self.transport.build(self.method, self.url, headers, content)
+    async def _follow(self, authorisation: str | None) -> httpx.Response:
+        """Send, and again where we are sent to; only the registry itself sees who we are."""
+        url = httpx.URL(self.url)
+        for _ in range(_MOST_REDIRECTS):
+            request = self._request(url, authorisation if self.endpoint.serves(url) else None)
+            response = await self.transport.send(request)
+            elsewhere = self._elsewhere(response)
+            if elsewhere is None:
+                return response
+            await response.aclose()
+            url = elsewhere
+        raise RegistryError(
+            f"registry {self.endpoint.host}", got=f"more than {_MOST_REDIRECTS} redirects"
         )
 
+    def _request(self, url: httpx.URL, authorisation: str | None) -> httpx.Request:
+        headers = {**self.headers, **({"Authorization": authorisation} if authorisation else {})}
+        content: Any = self.body() if self.body else None
+        return httpx.Request(self.method, url, headers=headers, content=content)
 
-def _unreachable(host: str, reason: str) -> UnreachableRegistry:
-    return UnreachableRegistry(
-        f"registry {host}", got=f"no connection ({reason})", expected="an answer"
+    def _elsewhere(self, response: httpx.Response) -> httpx.URL | None:
+        """Where a response sends us; None where it is an answer."""
+        followed = _REDIRECTS if self.method in {"GET", "HEAD"} else _SAME_REQUEST
+        location = response.headers.get("Location")
+        if response.status_code not in followed or not location:
+            return None
+        try:
+            target = response.request.url.join(location)
+        except httpx.InvalidURL:
+            target = httpx.URL("")
+        secure = target.scheme == "https" or (
+            target.scheme == "http" and (is_loopback(target.host) or self.endpoint.scheme == "http")
+        )
+        if not secure or not target.host:
+            raise RegistryError(
+                f"registry {self.endpoint.host}",
+                got=f"a redirect to {location[:200]!r}",
+                expected="one to an https URL",
+            )
+        return target
+
+
+async def _read(response: httpx.Response, subject: str) -> httpx.Response:
+    """The response with its content in memory, decoded.
+
+    Raises:
+        RegistryError: there is more of it than any document has.
+    """
+    content = bytearray()
+    try:
+        async for chunk in response.aiter_bytes():
+            content += chunk
+            if len(content) > MAX_DOCUMENT:
+                raise RegistryError(
+                    subject,
+                    got=f"more than {MAX_DOCUMENT} bytes to {response.request.method} "
+                    f"{response.request.url.path}",
+                    expected="a document of at most that size",
+                )
+    finally:
+        await response.aclose()
+    headers = [pair for pair in response.headers.items() if pair[0] != "content-encoding"]
+    return httpx.Response(
+        response.status_code, headers=headers, content=bytes(content), request=response.request
     )
 
 
-def _refused(host: str, method: str, response: httpx.Response) -> RegistryError:
-    """The error that a status means."""
-    status = f"{response.status_code} {response.reason_phrase}".strip()
-    got = f"{status} to {method} {response.url.path}{_details(response)}"
-    if response.status_code in {401, 403}:
-        return AccessDenied(f"registry {host}", got=got, hint=_login_hint(host, None))
-    if response.status_code == httpx.codes.NOT_FOUND:
-        return NotInRegistry(f"registry {host}", got=got)
-    return RegistryError(f"registry {host}", got=got)
+def _is_unconnected(error: Exception) -> bool:
+    return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
 
 
-def _details(response: httpx.Response) -> str:
-    """What the registry says about it, in the form of the distribution specification."""
+def _may_pass(error: Exception, failure: RegistryError) -> bool:
+    """Whether to try again: a connection broke, or there was none to a host that has answered."""
+    if type(failure) is not RegistryError or distrusted("", error):
+        return False
+    return isinstance(error, httpx.TransportError) and not isinstance(
+        error, httpx.UnsupportedProtocol
+    )
+
+
+def _host_of(error: httpx.RequestError | httpx.InvalidURL) -> str:
+    """Whom the failed request went to."""
     try:
-        errors = response.json()["errors"]
-        said = "; ".join(f"{error['code']}: {error.get('message', '')}" for error in errors)
-    except (ValueError, KeyError, TypeError):
+        return error.request.url.netloc.decode() if isinstance(error, httpx.RequestError) else ""
+    except RuntimeError:  # it carries no request
         return ""
-    return f" ({said})"
-
-
-def _login_hint(host: str, login: Login | None) -> str:
-    who = f"as {login.username!r} " if login and login.username else ""
-    return f"log in {who}with `docker login {host}`, or check that the name is right"
-
-
-def _retry_after(response: httpx.Response, otherwise: float) -> float:
-    """Seconds that a response asks to wait: a number, or a date."""
-    value = response.headers.get("Retry-After", "")
-    if value.isdigit():
-        return float(value)
-    date, now = (response.headers.get(name) for name in ("Retry-After", "Date"))
-    if date and now:
-        try:
-            then = email.utils.parsedate_to_datetime(date)
-            return max(0.0, (then - email.utils.parsedate_to_datetime(now)).total_seconds())
-        except (ValueError, TypeError):
-            return otherwise
-    return otherwise
-
-
-def _said(error: httpx.TransportError) -> str:
-    return str(error) or type(error).__name__
-
-
-def _trust() -> ssl.SSLContext:
-    """This machine's CAs; where it has none, those that httpx brings."""
-    paths = ssl.get_default_verify_paths()
-    if paths.cafile or (paths.capath and any(Path(paths.capath).iterdir())):
-        return ssl.create_default_context()
-    return httpx.create_ssl_context()

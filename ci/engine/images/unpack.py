@@ -7,6 +7,7 @@ https://github.com/opencontainers/image-spec/blob/main/layer.md
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -15,8 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from ci.engine.builder import set_owner
 from ci.engine.images.oci import ImageError
-from ci.engine.images.stream import CHUNK, HashingReader, decompressed
+from ci.engine.images.stream import CHUNK, HashingReader, Readable, broken, decompressed
+from ci.engine.images.tars import BoundedTarInfo, check_entry, copy_content
 from ci.engine.layers import OWNER_XATTR, is_whiteout, make_opaque, make_whiteout, remove_tree
 from ci.engine.merged import MergedTree
 
@@ -24,8 +27,18 @@ __all__ = ["LayerUnpacker", "unpack_layer"]
 
 _WHITEOUT = ".wh."
 _OPAQUE_MARKER = ".wh..wh..opq"
+#: Names of AUFS's own, which are no part of the image.
+_AUFS = ".wh..wh."
 _XATTR = "SCHILY.xattr."
 _MAX_LINKS = 40
+#: What the system says of an entry that no file system takes.
+_REFUSALS = frozenset(
+    {
+        errno.EEXIST, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.EMLINK, errno.ENAMETOOLONG,
+        errno.ENOTDIR, errno.EPERM, errno.EFBIG, errno.EOVERFLOW, errno.ENOENT, errno.ERANGE,
+        errno.E2BIG,
+    }
+)  # fmt: skip
 
 Parts = tuple[str, ...]
 
@@ -52,18 +65,19 @@ def unpack_layer(
     Raises:
         ImageError: the tar is broken, or an entry would land outside the folder.
     """
-    tar_stream = HashingReader(decompressed(source))
     unpacker = LayerUnpacker(folder, lowers=lowers, flat=flat, as_root=as_root)
-    try:
-        with tarfile.open(fileobj=tar_stream, mode="r|", bufsize=CHUNK) as tar:  # type: ignore[call-overload]
+    with broken("layer"):
+        tar_stream = HashingReader(decompressed(source))
+        with tarfile.open(  # type: ignore[call-overload]
+            fileobj=tar_stream, mode="r|", bufsize=CHUNK, tarinfo=BoundedTarInfo
+        ) as tar:
             for member in tar:
-                unpacker.add(member, tar.extractfile(member) if member.isreg() else None)
+                if member.isreg():
+                    tar.fileobj.seek(member.offset_data)
+                unpacker.add(member, tar.fileobj)
+                tar.members.clear()  # or a layer of a million files fills the memory
         unpacker.finish()
         tar_stream.drain()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise ImageError("layer", got=f"a broken tar ({error})", expected="a whole one") from error
     return tar_stream.digest
 
 
@@ -88,17 +102,35 @@ class LayerUnpacker:
         self._own: set[Parts] = set()
         #: Mode and time of folders, set last: a read-only one must be filled first.
         self._late: dict[Parts, tuple[int, float]] = {}
+        self._hides_all = False
 
-    def add(self, member: tarfile.TarInfo, content: IO[bytes] | None) -> None:
-        """Put one entry.
+    def add(self, member: tarfile.TarInfo, content: Readable) -> None:
+        """Put one entry; ``content`` stands where a file's data begins.
 
         Raises:
             ImageError: it would land outside, or its parent is no folder.
         """
+        try:
+            self._add(member, content)
+        except (OSError, ValueError) as error:
+            number = error.errno if isinstance(error, OSError) else errno.EINVAL
+            if number not in _REFUSALS:
+                raise
+            said = error.strerror if isinstance(error, OSError) else str(error)
+            raise ImageError(
+                f"layer entry {member.name[:200]!r}",
+                got=said or str(error),
+                expected="an entry that this file system takes",
+            ) from error
+
+    def _add(self, member: tarfile.TarInfo, content: Readable) -> None:
+        check_entry(member)
         parts = _parts(member.name)
         if not parts:
             if member.isdir():
                 self._describe((), member)
+            return
+        if parts[-1] != _OPAQUE_MARKER and any(part.startswith(_AUFS) for part in parts):
             return
         parent = self._folder(parts[:-1])
         if parts[-1] == _OPAQUE_MARKER:
@@ -110,6 +142,8 @@ class LayerUnpacker:
 
     def finish(self) -> None:
         """Give the folders their modes and times."""
+        if self._hides_all:
+            self._hide_all_below()
         for parts in sorted(self._late, key=len, reverse=True):
             mode, mtime = self._late[parts]
             path = self._path(parts)
@@ -175,7 +209,7 @@ class LayerUnpacker:
 
     # -- entries --------------------------------------------------------------------------------
 
-    def _put(self, parts: Parts, member: tarfile.TarInfo, content: IO[bytes] | None) -> None:
+    def _put(self, parts: Parts, member: tarfile.TarInfo, content: Readable) -> None:
         path = self._path(parts)
         if member.islnk():
             self._link(parts, member)
@@ -195,7 +229,7 @@ class LayerUnpacker:
         self._claim(parts)
         self._describe(parts, member)
 
-    def _create(self, path: Path, member: tarfile.TarInfo, content: IO[bytes] | None) -> bool:
+    def _create(self, path: Path, member: tarfile.TarInfo, content: Readable) -> bool:
         """Make what is no folder and no hard link; False where that kind cannot be made."""
         if member.issym():
             path.symlink_to(member.linkname)
@@ -206,11 +240,14 @@ class LayerUnpacker:
             if not self._as_root or (member.devmajor, member.devminor) == (0, 0):
                 return False
             kind = stat.S_IFCHR if member.ischr() else stat.S_IFBLK
-            os.mknod(path, 0o600 | kind, os.makedev(member.devmajor, member.devminor))
-        elif content is not None:
+            try:
+                os.mknod(path, 0o600 | kind, os.makedev(member.devmajor, member.devminor))
+            except PermissionError:  # root of a container that may not
+                return False
+        elif member.isreg():
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-                shutil.copyfileobj(content, file, CHUNK)
+                copy_content(member, content, file)
         else:
             return False
         return True
@@ -229,12 +266,24 @@ class LayerUnpacker:
                 raise ImageError(
                     f"layer entry {member.name}", got=f"a hard link to {member.linkname}, not there"
                 )
-            shutil.copy2(below, self._path(target), follow_symlinks=False)
-            if self._as_root:
-                os.lchown(self._path(target), below.lstat().st_uid, below.lstat().st_gid)
+            self._copy_up(below, self._path(target))
         self._remove(parts)
         os.link(self._path(target), self._path(parts), follow_symlinks=False)
         self._claim(parts)
+
+    def _copy_up(self, below: Path, target: Path) -> None:
+        status = below.lstat()
+        if stat.S_ISREG(status.st_mode):
+            shutil.copyfile(below, target)
+        elif stat.S_ISLNK(status.st_mode):
+            target.symlink_to(below.readlink())
+        elif stat.S_ISDIR(status.st_mode):
+            raise ImageError(f"layer entry {target.name!r}", got="a hard link to a folder")
+        else:
+            os.mknod(target, status.st_mode, status.st_rdev)
+        if self._as_root:
+            os.lchown(target, status.st_uid, status.st_gid)
+        shutil.copystat(below, target, follow_symlinks=False)
 
     def _claim(self, parts: Parts) -> None:
         for depth in range(len(parts), 0, -1):
@@ -245,10 +294,8 @@ class LayerUnpacker:
     def _describe(self, parts: Parts, member: tarfile.TarInfo) -> None:
         """Owner, extended attributes, mode and time, in that order: chown clears setuid."""
         path = self._path(parts)
-        if self._as_root:
-            os.lchown(path, member.uid, member.gid)
-        elif (member.uid, member.gid) != (0, 0) and not member.issym():
-            os.setxattr(path, OWNER_XATTR, b"%d:%d" % (member.uid, member.gid))
+        if self._as_root or member.isreg() or member.isdir():
+            set_owner(str(path), member.uid, member.gid, as_root=self._as_root)
         self._set_xattrs(path, member)
         mode = member.mode & 0o7777
         if member.isdir():
@@ -317,10 +364,22 @@ class LayerUnpacker:
 
     def _hide_below(self, folder: Parts) -> None:
         if not self._flat:
+            # Overlayfs does not look at the root of a layer.
+            self._hides_all = self._hides_all or not folder
             make_opaque(str(self._path(folder)))
             return
         for entry in list(self._path(folder).iterdir()):
             self._clear((*folder, entry.name))
+
+    def _hide_all_below(self) -> None:
+        """Make each name at the root of the layers below hidden by itself."""
+        root = self._below.root()
+        for entry in self._below.children(root) if root else ():
+            own = self._status((entry.path[1:],))
+            if own is None:
+                make_whiteout(str(self._path((entry.path[1:],))))
+            elif stat.S_ISDIR(own.st_mode):
+                make_opaque(str(self._path((entry.path[1:],))))
 
     def _clear(self, parts: Parts) -> None:
         """Remove what earlier layers left at a path, but nothing of this one."""

@@ -11,10 +11,10 @@ import pytest
 
 from ci.engine.images import Images
 from ci.engine.images.credentials import Credentials
+from ci.engine.images.failures import AccessDenied
 from ci.engine.images.layout import open_layout
 from ci.engine.images.oci import ImageError
 from ci.engine.images.registry import Registry
-from ci.engine.images.transport import AccessDenied
 from ci.engine.merged import MergedTree
 from ci.engine.store import Store
 from tests.engine.images.conftest import RegistryServer

@@ -15,18 +15,18 @@ from ci.engine.images import Images
 from ci.engine.images.bootstrap.catalogue import Catalogue
 from ci.engine.images.challenge import challenges
 from ci.engine.images.credentials import CredentialError, Credentials
-from ci.engine.images.mirrors import configured_mirrors, endpoint
+from ci.engine.images.endpoint import Endpoint, endpoint
+from ci.engine.images.failures import (
+    AccessDenied,
+    NotInRegistry,
+    RegistryError,
+    UnreachableRegistry,
+)
+from ci.engine.images.mirrors import configured_mirrors
 from ci.engine.images.oci import Descriptor, ImageError, Platform
 from ci.engine.images.reference import Reference
 from ci.engine.images.registry import Registry, RemoteImage
-from ci.engine.images.transport import (
-    AccessDenied,
-    Endpoint,
-    NotInRegistry,
-    RegistryError,
-    Transport,
-    UnreachableRegistry,
-)
+from ci.engine.images.transport import Transport
 from ci.engine.store import Store
 from ci.errors import ConfigError
 from tests.fake_clock import FakeClock
@@ -370,11 +370,10 @@ def remote() -> tuple[RemoteImage, Descriptor]:
 async def test_a_download_that_broke_goes_on_where_it_was(tmp_path: Path) -> None:
     def handle(request: httpx.Request) -> httpx.Response:
         begin = int(request.headers.get("Range", "bytes=0-")[6:-1])
-        end = begin + len(BLOB) // 3
-        if end >= len(BLOB):
-            return httpx.Response(206, stream=Stream(BLOB[begin:]))
-        status = 206 if begin else 200
-        return httpx.Response(status, stream=Stream(BLOB[begin:end], breaks=True))
+        end = min(begin + len(BLOB) // 3, len(BLOB))
+        told = {"Content-Range": f"bytes {begin}-{len(BLOB) - 1}/{len(BLOB)}"} if begin else {}
+        content = Stream(BLOB[begin:end], breaks=end < len(BLOB))
+        return httpx.Response(206 if begin else 200, headers=told, stream=content)
 
     fixture = Fixture(handle)
     image, descriptor = remote()
