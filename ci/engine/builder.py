@@ -112,6 +112,28 @@ class LayerBuilder:
         os.chmod(host, mode)
         self._own(host, owner)
 
+    def renew(
+        self, entry: Entry, *, owner: tuple[int, int] | None = None, seconds: int | None = None
+    ) -> None:
+        """An entry of the base with another owner, or time (in seconds since the epoch)."""
+        if entry.is_directory:
+            host = self.ensure_directory(entry.path)
+        else:
+            host = self._place(entry.path)
+            self._copy(entry, host, owner_of(entry), None)
+        if os.path.lexists(host):
+            self._set_metadata(host, entry, owner, None)
+            if seconds is not None:
+                os.utime(host, (seconds, seconds), follow_symlinks=False)
+
+    def replace_directory(self, entry: Entry, path: str) -> None:
+        """A directory like that of another tree at a path, in place of whatever else is there."""
+        host = self.host(path)
+        if not os.path.isdir(host) or os.path.islink(host):
+            host = self._place(path)
+            os.mkdir(host)
+        self._copy_metadata(entry, host)
+
     def remove(self, path: str) -> None:
         """Hide what the base has at a resolved path, if anything."""
         if self._base.lookup(path, follow=False) is not None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from ci.engine.editor import Editor
+from ci.engine.edits import DiffText, Edit
 from ci.engine.flights import gather
 from ci.engine.host import Import, import_directory, import_file
 from ci.engine.keys import fingerprint
@@ -61,6 +63,7 @@ class Evaluation:
         self._store = solver.store
         self._as_root = as_root
         self._trees = TreeBuilder(self._store, as_root=as_root)
+        self._editor = Editor(self._store, as_root=as_root)
 
     async def snapshot(self, tree: Tree) -> Snapshot:  # noqa: PLR0911 - one case a vertex
         """The layers of a tree."""
@@ -110,15 +113,17 @@ class Evaluation:
 
     # -- what is built -------------------------------------------------------------------------
 
-    async def _built(self, tree: Tree) -> Snapshot:
+    async def _built(self, tree: Tree) -> Snapshot:  # noqa: PLR0911 - one case a vertex
         match tree:
             case NewFile() | NewDirectory() | Symlink() | Without():
                 return await self._change(tree)
+            case Edit():
+                return await self._edit(tree)
             case Copy():
                 return await self._copy(tree)
             case Filter():
                 return await self._filter(tree)
-            case Diff():
+            case Diff() | DiffText():
                 return await self._diff(tree)
             case Tarball():
                 return await self._tarball(tree)
@@ -138,6 +143,13 @@ class Evaluation:
             make = partial(self._trees.symlink, tree, below)
         else:
             make = partial(self._trees.without, tree, below)
+        return await self._over(below, await self._solver.kept("tree", key, make))
+
+    async def _edit(self, tree: Edit) -> Snapshot:
+        key = await self._solver.key(tree)
+        trees = [tree.tree, *(source.tree for source in tree.sources())]
+        below, *sources = await gather(*(partial(self._solver.snapshot, one) for one in trees))
+        make = partial(self._editor.layer, tree, below, sources)
         return await self._over(below, await self._solver.kept("tree", key, make))
 
     async def _copy(self, tree: Copy) -> Snapshot:
@@ -165,13 +177,15 @@ class Evaluation:
         make = partial(self._trees.subset, source, tree.source.path, tree.patterns)
         return await self._solver.kept("tree", key, make)
 
-    async def _diff(self, tree: Diff) -> Snapshot:
+    async def _diff(self, tree: Diff | DiffText) -> Snapshot:
         key = await self._solver.key(tree)
         lower, upper = await gather(
             partial(self._solver.snapshot, tree.lower.tree),
             partial(self._solver.snapshot, tree.upper.tree),
         )
-        make = partial(self._trees.difference, (lower, tree.lower.path), (upper, tree.upper.path))
+        places = (lower, tree.lower.path), (upper, tree.upper.path)
+        write = self._trees.difference if isinstance(tree, Diff) else self._editor.diff_text
+        make = partial(write, *places)
         return await self._solver.kept("tree", key, make)
 
     async def subtree(self, key: str, snapshot: Snapshot, path: str) -> Snapshot:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from ci.engine.layers import remove_tree
 from ci.engine.merged import Entry, MergedTree
 from ci.errors import CiError
 
-__all__ = ["ExportError", "export_directory", "export_file"]
+__all__ = ["ExportError", "export_directory", "export_file", "remove_paths"]
 
 
 class ExportError(CiError):
@@ -75,6 +75,20 @@ def export_file(entry: Entry, target: Path, *, allow_parent_dir: bool) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         _write_entry(entry, str(target))
     return target
+
+
+def remove_paths(target: Path, paths: Iterable[str]) -> None:
+    """Remove paths below ``target``; what is not there, or behind a link, is left alone.
+
+    Raises:
+        ExportError: something cannot be removed.
+    """
+    with _writing(target):
+        root = os.path.realpath(target)
+        for path in paths:
+            parent, _, name = f"{root}/{path.rstrip('/')}".rpartition("/")
+            if name not in ("", ".", "..") and os.path.realpath(parent) == parent:
+                remove_tree(f"{parent}/{name}")
 
 
 def _make_folder(host: str) -> None:

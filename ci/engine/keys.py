@@ -12,6 +12,7 @@ from functools import partial
 
 from blake3 import blake3
 
+from ci.engine.edits import DiffText, Edit
 from ci.engine.execution import Secrets
 from ci.engine.flights import gather
 from ci.engine.patterns import EVERYTHING
@@ -132,9 +133,15 @@ class Keys:
                     kind, base, vertex.path, source, name, content, vertex.owner or "",
                     vertex.permissions if vertex.permissions is not None else "",
                 )  # fmt: skip
+            case Edit():
+                parts = [
+                    await self._whole(part) if isinstance(part, DirectoryRef | FileRef) else part
+                    for part in vertex.parts()
+                ]
+                return fingerprint(kind, base, *parts)
             case Filter():
                 return fingerprint("content", await self._content(vertex.source, vertex.patterns))
-            case Diff():
+            case Diff() | DiffText():
                 lower, upper = await self._whole(vertex.lower), await self._whole(vertex.upper)
                 return fingerprint(kind, lower, upper)
             case Tarball():
@@ -183,7 +190,7 @@ class Keys:
 def _below(vertex: Vertex) -> Tree | Exec | None:
     """What a vertex is built on, where that is its own chain."""
     match vertex:
-        case NewFile() | NewDirectory() | Symlink() | Copy() | Without():
+        case NewFile() | NewDirectory() | Symlink() | Copy() | Without() | Edit():
             return vertex.tree
         case ExecRootOutput() | ExecMountOutput():
             return vertex.exec

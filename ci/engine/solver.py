@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 
 import anyio
 
+from ci.engine.delta import Pair, differences
 from ci.engine.digest import TreeHasher, lone_file_digest
 from ci.engine.evaluation import Evaluation
 from ci.engine.execs import ExecRunner, Finished, ServiceProcess
@@ -27,7 +28,7 @@ from ci.engine.execution import (
     Secrets,
     Services,
 )
-from ci.engine.export import export_directory, export_file
+from ci.engine.export import export_directory, export_file, remove_paths
 from ci.engine.flights import Flights, gather
 from ci.engine.keys import Keys, fingerprint
 from ci.engine.layers import Layer, Snapshot
@@ -40,6 +41,7 @@ from ci.engine.records import Record
 from ci.engine.sandbox.argv import Mode
 from ci.engine.sandbox.box import Sandbox
 from ci.engine.sandbox.lent import Host
+from ci.engine.search import Match, Search
 from ci.engine.store import Store
 from ci.engine.trees import directory
 from ci.engine.vertex import (
@@ -392,6 +394,33 @@ class Solver:
 
         return await self._look(ref.tree, look)
 
+    async def search(self, ref: DirectoryRef | FileRef, search: Search) -> list[Match]:
+        """What is found below a directory, or in a file."""
+
+        def look(tree: MergedTree) -> list[Match]:
+            if isinstance(ref, FileRef):
+                entry = tree.require(ref.path, "file")
+                return search.file(entry, ref.path.rpartition("/")[2])
+            return search.directory(tree, directory(tree, ref.path))
+
+        return await self._look(ref.tree, look)
+
+    async def compare(
+        self, before: DirectoryRef, after: DirectoryRef, use: Callable[[Iterator[Pair]], T]
+    ) -> T:
+        """What ``use`` makes, in a thread, of all that differs between two directories."""
+        lower, upper = await gather(
+            partial(self.snapshot, before.tree), partial(self.snapshot, after.tree)
+        )
+
+        def look() -> T:
+            old, new = self._merged(lower), self._merged(upper)
+            return use(
+                differences(old, directory(old, before.path), new, directory(new, after.path))
+            )
+
+        return await anyio.to_thread.run_sync(look)
+
     async def export_directory(
         self, ref: DirectoryRef, host_path: Path, *, wipe: bool = False
     ) -> None:
@@ -401,6 +430,10 @@ class Solver:
             export_directory(tree, directory(tree, ref.path), host_path, wipe=wipe)
 
         await self._look(ref.tree, write)
+
+    async def remove_exported(self, host_path: Path, paths: Sequence[str]) -> None:
+        """Remove paths (relative to it) from a folder of the host; links are not followed."""
+        await anyio.to_thread.run_sync(remove_paths, host_path, paths)
 
     async def export_file(
         self, ref: FileRef, host_path: Path, *, allow_parent_dir: bool = False

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from ci.engine.builder import LayerBuilder
-from ci.engine.digest import file_digest, owner_of
+from ci.engine.delta import differences
 from ci.engine.layers import Layer, Snapshot
 from ci.engine.merged import Entry, MergedTree, join, normalize
 from ci.engine.passwd import owner_ids
@@ -137,14 +136,9 @@ class TreeBuilder:
         root = directory(new, upper[1])
         if root is None:
             return None
-        old_root = normalize(lower[1])
         skip = len(root.path.rstrip("/")) + 1
-        changed: set[str] = set()
-        for entry in new.walk(root):
-            relative = entry.path[skip:]
-            before = old.lookup(join(old_root, relative), follow=False)
-            if before is None or _differs(before, entry):
-                changed.add(relative)
+        pairs = differences(old, directory(old, lower[1]), new, root)
+        changed = {pair.path for pair in pairs if pair.new is not None}
         needed = {parent for path in changed for parent in _parents(path)} | changed
         builder, folder = self._builder(MergedTree([]))
         kept = ((e.path[skip:], e) for e in new.walk(root) if e.path[skip:] in needed)
@@ -183,18 +177,3 @@ def _owner(base: MergedTree, owner: Owner | None) -> tuple[int, int] | None:
 def _parents(path: str) -> list[str]:
     parts = path.split("/")
     return ["/".join(parts[:count]) for count in range(1, len(parts))]
-
-
-def _differs(old: Entry, new: Entry) -> bool:
-    before, after = old.status, new.status
-    if os.path.samestat(before, after) and old.host == new.host:
-        return False
-    if before.st_mode != after.st_mode or owner_of(old) != owner_of(new):
-        return True
-    if old.kind == "file":
-        if before.st_ino == after.st_ino and before.st_dev == after.st_dev:
-            return False
-        return before.st_size != after.st_size or file_digest(old.host) != file_digest(new.host)
-    if old.kind == "symlink":
-        return os.readlink(old.host) != os.readlink(new.host)
-    return stat.S_ISCHR(after.st_mode) and before.st_rdev != after.st_rdev

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 
 from ci.engine.api.context import Context
-from ci.engine.api.values import EnvVariable, Label, ServiceState
+from ci.engine.api.env_file import values
+from ci.engine.api.values import EnvFile, EnvVariable, Label, ServiceState
 from ci.engine.container import ContainerState, ExposedPort, Healthcheck, drop, put
 from ci.engine.duration import seconds
 from ci.engine.refusal import Refusal, Unsupported
@@ -30,6 +31,7 @@ __all__ = [
     "with_default_args",
     "with_docker_healthcheck",
     "with_entrypoint",
+    "with_env_file_variables",
     "with_env_variable",
     "with_error",
     "with_exposed_port",
@@ -118,6 +120,15 @@ def with_env_variable(
     if not name or "=" in name or "\0" in name + value:
         raise Refusal("environment variable", got=repr(name), expected="a name without '='")
     return container.with_env(name, container.expand(value) if expand else value)
+
+
+def with_env_file_variables(
+    container: ContainerState, ctx: Context, *, source: str
+) -> ContainerState:
+    """The variables of an env file set."""
+    for name, value in values(ctx.get(source, EnvFile)):
+        container = with_env_variable(container, ctx, name=name, value=value, expand=False)
+    return container
 
 
 def without_env_variable(container: ContainerState, _: Context, *, name: str) -> ContainerState:

@@ -5,23 +5,31 @@ from __future__ import annotations
 import posixpath
 from hashlib import sha256
 
+from ci.engine.api import env_file, json_value
 from ci.engine.api.context import Context
+from ci.engine.api.directory_changes import search
 from ci.engine.api.host import absolute
 from ci.engine.api.listing import stat_of
-from ci.engine.api.values import Stat
+from ci.engine.api.values import EnvFile, JSONValue, Stat
+from ci.engine.edits import Chown, Timestamps
 from ci.engine.refusal import Refusal
-from ci.engine.vertex import Copy, FileRef, NewFile, Scratch
+from ci.engine.vertex import Copy, FileRef, NewFile, Owner, Scratch
 
 __all__ = [
+    "as_env_file",
+    "as_json",
+    "chown",
     "contents",
     "digest",
     "export",
     "name",
+    "search",
     "size",
     "stat",
     "sync",
     "with_name",
     "with_replaced",
+    "with_timestamps",
 ]
 
 
@@ -75,6 +83,35 @@ async def export(file: FileRef, ctx: Context, *, path: str, allow_parent_dir_pat
     """Write it to the host; the path it has there."""
     place = absolute(ctx, path)
     return str(await ctx.solver.export_file(file, place, allow_parent_dir=allow_parent_dir_path))
+
+
+async def as_env_file(
+    file: FileRef,
+    ctx: Context,
+    *,
+    expand: bool | None = None,  # noqa: ARG001 - references are always replaced
+) -> EnvFile:
+    """The variables that it holds."""
+    return env_file.parsed((await ctx.solver.read(file)).decode("utf-8", "replace"))
+
+
+async def as_json(file: FileRef, ctx: Context) -> JSONValue:
+    """The JSON value that it holds."""
+    text = (await ctx.solver.read(file)).decode("utf-8", "replace")
+    json_value.check(text, f"file {name(file, ctx)!r}")
+    return JSONValue(text=text.strip())
+
+
+def chown(file: FileRef, _: Context, *, owner: str) -> FileRef:
+    """It belongs to ``user[:group]``."""
+    made = Chown(tree=file.tree, path=file.path, owner=Owner(spec=owner))
+    return FileRef(tree=made, path=file.path)
+
+
+def with_timestamps(file: FileRef, _: Context, *, timestamp: int) -> FileRef:
+    """It was last changed at this time, in seconds since the epoch."""
+    made = Timestamps(tree=file.tree, path=file.path, seconds=timestamp)
+    return FileRef(tree=made, path=file.path)
 
 
 def with_name(file: FileRef, _: Context, *, name: str) -> FileRef:

@@ -6,7 +6,7 @@ import posixpath
 from urllib.parse import urlsplit
 
 from ci.engine.api.context import Context
-from ci.engine.api.values import CacheVolume, HostState
+from ci.engine.api.values import CacheVolume, Changeset, EnvFile, Error, HostState, JSONValue
 from ci.engine.container import ContainerState
 from ci.engine.images.oci import Platform
 from ci.engine.refusal import Refusal, Unsupported
@@ -23,12 +23,16 @@ from ci.engine.vertex import (
 
 __all__ = [
     "cache_volume",
+    "changeset",
     "container",
     "default_platform",
     "directory",
+    "env_file",
+    "error",
     "file",
     "host",
     "http",
+    "json",
     "node",
     "secret",
     "set_secret",
@@ -113,6 +117,27 @@ def http(
         auth_header=ctx.get(auth_header, SecretRef) if auth_header else None,
     )
     return FileRef(tree=tree, path=f"/{called}")
+
+
+def changeset(_: object, _ctx: Context) -> Changeset:
+    """No changes."""
+    empty = DirectoryRef(tree=Scratch())
+    return Changeset(before=empty, after=empty)
+
+
+def env_file(_: object, _ctx: Context, *, expand: bool | None = None) -> EnvFile:  # noqa: ARG001
+    """No variables; references in values are always replaced."""
+    return EnvFile()
+
+
+def error(_: object, _ctx: Context, *, message: str) -> Error:
+    """An error as a value."""
+    return Error(message=message)
+
+
+def json(_: object, _ctx: Context) -> JSONValue:
+    """The JSON value null."""
+    return JSONValue()
 
 
 def host(_: object, _ctx: Context) -> HostState:

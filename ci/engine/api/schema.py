@@ -33,7 +33,7 @@ SDL = Path(__file__).with_name("schema.graphql")
 _MODULES = {
     "Query": ("query",),
     "Container": ("container_config", "container_files", "container_run", "container_output"),
-    "Directory": ("directory",),
+    "Directory": ("directory", "directory_changes"),
     "File": ("file",),
     "Host": ("host",),
     "Secret": ("secret",),
@@ -43,6 +43,14 @@ _MODULES = {
     "Port": ("plain",),
     "HealthcheckConfig": ("plain",),
     "Stat": ("plain",),
+    "Changeset": ("changeset",),
+    "DiffStat": ("changeset",),
+    "SearchResult": ("search_result",),
+    "SearchSubmatch": ("search_result",),
+    "EnvFile": ("env_file",),
+    "JSONValue": ("json_value",),
+    "Error": ("error",),
+    "ErrorValue": ("error",),
     "CacheVolume": (),
     "Socket": (),
 }

@@ -8,10 +8,19 @@ from ci.engine.container import ExposedPort
 from ci.engine.vertex import DirectoryRef, ServiceSpec, Sharing, Vertex
 
 __all__ = [
+    "Address",
     "CacheVolume",
+    "Changeset",
+    "DiffStat",
+    "EnvFile",
     "EnvVariable",
+    "Error",
+    "ErrorValue",
     "HostState",
+    "JSONValue",
     "Label",
+    "SearchResult",
+    "SearchSubmatch",
     "ServiceState",
     "Socket",
     "Stat",
@@ -83,3 +92,80 @@ class TunnelState(Vertex):
     target: ServiceState
     #: (backend, frontend); a frontend of 0 is any free port.
     forwards: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Changeset(Vertex):
+    """What differs between two directories."""
+
+    before: DirectoryRef
+    after: DirectoryRef
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DiffStat(Vertex):
+    """How a path changed: lines added and removed."""
+
+    path: str
+    #: A name of DiffStatKind.
+    kind: str
+    added_lines: int = 0
+    removed_lines: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SearchSubmatch(Vertex):
+    """A place that matched, from the start of the lines. In bytes."""
+
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SearchResult(Vertex):
+    """Lines of a file in which something matched."""
+
+    file_path: str
+    line_number: int = 0
+    #: Of the first line, in bytes.
+    absolute_offset: int = 0
+    matched_lines: str = ""
+    submatches: tuple[SearchSubmatch, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EnvFile(Vertex):
+    """Variables as a ``.env`` file has them, in its order, values as they are written."""
+
+    lines: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class JSONValue(Vertex):
+    """A value, as JSON text."""
+
+    text: str = "null"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ErrorValue(Vertex):
+    """A named value of an error; the value is JSON text."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Error(Vertex):
+    """An error as a value."""
+
+    message: str
+    values: tuple[ErrorValue, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Address(Vertex):
+    """Where something is to be loaded from."""
+
+    value: str

@@ -1,0 +1,1 @@
+"""Git: repositories as values, and the machine's ``git`` program, which fetches and compares."""
