@@ -23,12 +23,12 @@ from graphql import (
     validate,
 )
 from graphql import __version__ as graphql_version
-from graphql.language.parser import Parser
 
 from ci.engine.api.context import Context
 from ci.engine.api.schema import SDL, build
 from ci.engine.api.validation import is_plainly_valid
 from ci.engine.execution import ExecFailed
+from ci.engine.parsing import DEPTH_LIMIT, parse
 from ci.engine.refusal import Refusal
 from ci.errors import CiError
 
@@ -36,9 +36,6 @@ __all__ = ["OUTPUT_LIMIT", "Queries", "exec_error", "log_crash"]
 
 #: What an error holds of each output stream, in bytes; the last of it, as Dagger does.
 OUTPUT_LIMIT = 100 * 1024
-
-#: Levels of selections that a query may have; a chain of calls takes one each.
-DEPTH_LIMIT = 2_000
 
 #: graphql-core's parser and executor call themselves for each level.
 _FRAMES_PER_LEVEL = 12
@@ -125,9 +122,7 @@ class Queries:
         if document := self._documents.get(text):
             self._documents.move_to_end(text)
             return document
-        if _depth(text) > DEPTH_LIMIT:
-            raise GraphQLError(f"query: got more than {DEPTH_LIMIT} levels of selections")
-        document = _Parser(text, no_location=True).parse_document()
+        document = parse(text)
         if not is_plainly_valid(self.schema, document) and (
             errors := validate(self.schema, document, self._rules, max_errors=5)
         ):
@@ -138,31 +133,12 @@ class Queries:
         return document
 
 
-class _Parser(Parser):
-    """graphql-core's parser, without its limit of 200 levels; ours was looked at before."""
-
-    def _enter_nesting(self) -> None:
-        pass
-
-
 class _Invalid(Exception):
     """The document does not fit the schema."""
 
     def __init__(self, errors: list[GraphQLError]) -> None:
         super().__init__(errors)
         self.errors = errors
-
-
-def _depth(text: str) -> int:
-    """At most how deep braces and brackets are nested (those in strings count too)."""
-    deepest = level = 0
-    for character in text:
-        if character in "{[":
-            level += 1
-            deepest = max(deepest, level)
-        elif character in "}]":
-            level -= 1
-    return deepest
 
 
 def _is_introspection(document: DocumentNode) -> bool:

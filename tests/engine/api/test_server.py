@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ci.engine.api.context import Context
-from ci.engine.queries import DEPTH_LIMIT, Queries
+from ci.engine.parsing import DEPTH_LIMIT
+from ci.engine.queries import Queries
 from ci.engine.session import Session
 
 
