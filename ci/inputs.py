@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 import dagger
 
@@ -37,7 +38,7 @@ class Inputs:
     #: Trivy's database; None: the official one.
     database: dagger.Directory | None = None
 
-    @property
+    @cached_property
     def code(self) -> dagger.Directory:
         """The source less its history, so that a commit alone changes no stage's input."""
         return self.source.without_directory(".git")

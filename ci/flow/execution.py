@@ -43,6 +43,7 @@ from ci.records.run import (
 )
 from ci.records.summary import shown
 from ci.scheduler import INTERRUPTED, End, Need, Result, Scheduler, Stop, Task, Trigger
+from ci.sharing import sharing
 from ci.values import Outcome, Status, Verdict
 
 __all__ = ["Execution", "Step"]
@@ -131,7 +132,7 @@ class Execution:
             )
         )
         try:
-            with self._feed.listening(self._from_engine):
+            with self._feed.listening(self._from_engine), sharing():
                 ends = await self._scheduler.run(stop)
         except anyio.get_cancelled_exc_class():
             self._conclude(INTERRUPTED)

@@ -42,7 +42,7 @@ async def integration(
     project = toolchain or await project_of(source)
     if not await source.glob(f"{_FOLDER}/**/test_*.py"):
         raise StageSkipped("no integration tests here", expected=f"{_FOLDER}/test_*.py")
-    container = await environment(project, source)
+    container = environment(project, source)
     wanted = {"DATABASE_URL": POSTGRES_IMAGE} if services is None else services
     for variable, image in wanted.items():
         alias = variable.lower().removesuffix("_url").replace("_", "-") or "service"

@@ -6,12 +6,14 @@ What changes seldom comes first: an edit of the code installs nothing again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import anyio
 import dagger
 from dagger import ReturnType, dag
 
 from ci.errors import StageErrored, StageSkipped
+from ci.sharing import shared
 from ci.stages.tools import COVERAGE, LOCK, MYPY, PYTEST, PYTHON_IMAGE, is_locked
 from ci.toolchains.python import Needs, PythonProject, describe, is_python, is_read
 
@@ -86,6 +88,10 @@ async def project_of(source: dagger.Directory) -> PythonProject:
 def base(project: PythonProject | None = None) -> dagger.Container:
     """Python alone, with pip's downloads kept between runs."""
     version = (project or PythonProject()).python
+    return shared((base, version), partial(_base, version))
+
+
+def _base(version: str) -> dagger.Container:
     return (
         dag.container()
         .from_(PYTHON_IMAGE.format(version=version))
@@ -97,21 +103,37 @@ def base(project: PythonProject | None = None) -> dagger.Container:
     )
 
 
-def with_tools(container: dagger.Container, *requirements: str) -> dagger.Container:
-    """Tools in an environment of their own, apart from the project's; first on PATH.
+def with_tools(*requirements: str) -> dagger.Container:
+    """Python with tools in an environment of their own, apart from the project's; first on PATH.
 
     Those of the versions in ``ci/stages/tools.lock`` are checked against the hashes there.
     """
-    return _with_pinned(with_environment(container, _TOOLS), _TOOLS, requirements)
+    return shared((with_tools, requirements), partial(_tools, requirements))
 
 
-async def environment(project: PythonProject, source: dagger.Directory) -> dagger.Container:
+def _tools(requirements: Sequence[str]) -> dagger.Container:
+    return _with_pinned(with_environment(_pinning(), _TOOLS), _TOOLS, requirements)
+
+
+def environment(project: PythonProject, source: dagger.Directory) -> dagger.Container:
     """The project, its dependencies, those of its tests, and mypy, pytest and coverage.
 
     It is the same for every stage, so it is made once. A tool that the repository's lock file pins
     is the project's choice; where its declared requirements exclude our version, theirs decide.
+
+    Args:
+        project: What ``source`` says of itself.
+        source: The repository.
     """
-    container = with_environment(base(project), _VENV).with_env_variable("VIRTUAL_ENV", _VENV)
+    # The source is kept beside it, so that no other object gets its identity.
+    _, container = shared(
+        (environment, id(source)), lambda: (source, _environment(project, source))
+    )
+    return container
+
+
+def _environment(project: PythonProject, source: dagger.Directory) -> dagger.Container:
+    container = with_environment(_pinning(project), _VENV).with_env_variable("VIRTUAL_ENV", _VENV)
     # First, so that projects share them, and so that what a project pins has the last word.
     tools = [_for(project, tool) for tool in (MYPY, PYTEST, COVERAGE) if _is_ours(project, tool)]
     container = _with_pinned(container, _VENV, tools)
@@ -211,15 +233,33 @@ def _for(project: PythonProject, tool: str) -> str:
     return tool.partition("==")[0] if is_old else tool
 
 
+def _pinning(project: PythonProject | None = None) -> dagger.Container:
+    """Python alone, and ``tools.lock`` for ``_with_pinned``.
+
+    Mounted first, so that it is part of what is shared, and as a file, so that no later question
+    carries its text.
+    """
+
+    def mounted() -> dagger.Container:
+        file = dag.directory().with_new_file("pins", LOCK).file("pins")
+        return base(project).with_mounted_file(_PINS, file)
+
+    return shared((_pinning, (project or PythonProject()).python), mounted)
+
+
 def _with_pinned(
     container: dagger.Container, environment: str, tools: Sequence[str]
 ) -> dagger.Container:
-    """Tools, checked against the hashes in ``tools.lock`` where it has their version."""
+    """Tools, checked against the hashes in ``tools.lock`` where it has their version.
+
+    ``container`` comes of ``_pinning``.
+    """
     locked = [tool for tool in tools if is_locked(tool)]
     others = [tool for tool in tools if not is_locked(tool)]
     if locked:
         arguments = ["--require-hashes", "-c", _PINS, *locked]
-        container = container.with_new_file(_PINS, LOCK).with_exec(pip(environment, *arguments))
+        container = container.with_exec(pip(environment, *arguments))
+    container = container.without_mount(_PINS)
     return container.with_exec(pip(environment, *others)) if others else container
 
 

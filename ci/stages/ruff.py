@@ -6,7 +6,7 @@ import dagger
 
 from ci.stages.batch import Command, Ended, batch
 from ci.stages.proof import Sample, require, with_sample
-from ci.stages.python_environment import SOURCE, base, with_tools
+from ci.stages.python_environment import SOURCE, with_tools
 from ci.stages.tools import RUFF
 from ci.toolchains.python import PythonProject
 from ci.values import Scanner
@@ -32,7 +32,7 @@ _SAMPLES = {
 def with_ruff(project: PythonProject) -> tuple[dagger.Container, str]:
     """A container with ruff, and its version."""
     version = project.pinned("ruff") or RUFF.partition("==")[2]
-    return with_tools(base(), f"ruff=={version}"), version
+    return with_tools(f"ruff=={version}"), version
 
 
 async def judged(

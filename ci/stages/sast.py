@@ -20,7 +20,7 @@ from ci.findings.report import ScanReport
 from ci.findings.twins import without_twins
 from ci.stages.batch import REPORT, Command, Ended, batch
 from ci.stages.proof import PYTHON, require, with_sample
-from ci.stages.python_environment import SOURCE, base, with_tools
+from ci.stages.python_environment import SOURCE, with_tools
 from ci.stages.scanning import VENDORED, texts, told, unread
 from ci.stages.tools import BANDIT, RUFF
 from ci.values import Evidence, Finding, Output, Scanner, Status
@@ -64,7 +64,7 @@ async def sast(source: dagger.Directory) -> Output[None]:
     files = frozenset(await code.glob("**/*.py"))
     if not files:
         raise StageSkipped("no Python files", expected="*.py outside of installed packages")
-    tools = with_sample(with_tools(base(), RUFF, BANDIT), _PLANTED, PYTHON)
+    tools = with_sample(with_tools(RUFF, BANDIT), _PLANTED, PYTHON)
     ended = await batch(tools.with_mounted_directory(SOURCE, code), _COMMANDS)
     _check_files(ended, files)
     ruff, bandit = _parse(ended["ruff"]), _parse(ended["bandit"])

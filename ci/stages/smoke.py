@@ -46,7 +46,7 @@ async def smoke(
     project = toolchain or await project_of(source)
     if not await source.glob(f"{_FOLDER}/**/test_*.py"):
         raise StageSkipped("no smoke tests here", expected=f"{_FOLDER}/test_*.py")
-    container = await environment(project, source)
+    container = environment(project, source)
     if service is not None and not url:
         port = await (await service.ports())[0].port()
         container = container.with_service_binding(_ALIAS, service)

@@ -52,7 +52,7 @@ async def types(
         raise StageSkipped(
             "the code does not say that it is typed", hint="add [tool.mypy] to pyproject.toml"
         )
-    ran = await _checked(await environment(project, source), source, configured=configured)
+    ran = await _checked(environment(project, source), source, configured=configured)
     errors = _ERROR.findall(ran.stdout)
     if ran.code and not errors:
         said = (ran.stdout + ran.stderr).strip()

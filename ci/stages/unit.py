@@ -39,7 +39,7 @@ async def unit(
     own = ["--no-cov"] if project.measures_coverage else []
     return await pytest(
         "unit",
-        await environment(project, source),
+        environment(project, source),
         [*([folder] if folder else []), *ignored, *own],
         limit=limit,
         measure=Measure() if project.uses("coverage") else _MEASURE,

@@ -16,7 +16,7 @@ from ci.findings import sarif
 from ci.findings.report import ScanReport
 from ci.stages.batch import Command, Ended, batch
 from ci.stages.proof import WORKFLOW, require, with_sample
-from ci.stages.python_environment import SOURCE, base, with_tools
+from ci.stages.python_environment import SOURCE, with_tools
 from ci.stages.scanning import VENDORED, texts, told
 from ci.stages.tools import ZIZMOR
 from ci.values import Evidence, Output, Scanner, Status
@@ -48,7 +48,7 @@ async def workflows(source: dagger.Directory) -> Output[None]:
     files = {path for path in await code.glob("**/*") if _IS_SCANNED.search(f"/{path}")}
     if not files:
         raise StageSkipped("no workflows", expected=".github/workflows/*.yml or action.yml")
-    tools = with_sample(with_tools(base(), ZIZMOR), _PLANTED, WORKFLOW)
+    tools = with_sample(with_tools(ZIZMOR), _PLANTED, WORKFLOW)
     ended = await batch(
         tools.with_mounted_directory(SOURCE, code),
         {

@@ -32,7 +32,7 @@ FLOORS = (
     # 4
     ("ci.graph", "ci.drawing", "ci.events", "ci.config", "ci.toolchains"),
     # 5
-    ("ci.values", "ci.errors", "ci.clock", "ci.log"),
+    ("ci.values", "ci.errors", "ci.clock", "ci.log", "ci.sharing"),
 )
 ROOT = 2
 #: Rooms of one floor do not import each other, but for these, and on the floors 1 and 2.
