@@ -9,18 +9,17 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import anyio
 import anyio.to_thread
 from anyio.abc import TaskStatus
 from cyclopts import App, Parameter
 
-from ci import doctor, surroundings
+from ci import surroundings
 from ci.clock import SystemClock
 from ci.config import Settings
 from ci.connection import Connection, connected
-from ci.deploy.targets.local.delivery import EnvironmentStatus, LocalDelivery
 from ci.errors import ConfigError
 from ci.events import Feed
 from ci.flow import NotPassedError, Run, Stop
@@ -29,6 +28,9 @@ from ci.records.folder import write_run
 from ci.records.ledger import FILE_NAME, Ledger, LedgerEntry
 from ci.terminal import Display
 from ci.values import DeliveryRecord, Outcome
+
+if TYPE_CHECKING:
+    from ci.deploy.targets.local.delivery import EnvironmentStatus, LocalDelivery
 
 __all__ = ["register", "within_engine"]
 
@@ -143,6 +145,7 @@ async def _obey_signals(
 
 
 def _delivery(settings: Settings) -> LocalDelivery:
+    from ci.deploy.targets.local.delivery import LocalDelivery  # noqa: PLC0415 - as below
     from ci.engine.runtime import Runtime  # noqa: PLC0415 - an extra, and costly to import
 
     ledger = Ledger(settings.state / FILE_NAME)
@@ -273,6 +276,8 @@ def _one(delivery: LocalDelivery, name: str, project: str) -> EnvironmentStatus:
 
 def _doctor() -> int:
     """Tell what this machine can and cannot do, and what to do about it."""
+    from ci import doctor  # noqa: PLC0415 - nothing else needs it
+
     checks = anyio.run(doctor.examine, Settings.from_environment())
     width = max(len(check.name) for check in checks)
     for check in checks:

@@ -14,6 +14,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -25,9 +26,11 @@ from ci.deploy.conductor import Checks
 from ci.deploy.environment import BackingService, EnvironmentSpec
 from ci.deploy.postgres import postgres, postgres_url
 from ci.deploy.protocol import Smoke
-from ci.deploy.targets.local.delivery import LocalDelivery
 from ci.errors import CiError, ConfigError, StageErrored
 from ci.values import DeliveryRecord, Release
+
+if TYPE_CHECKING:
+    from ci.deploy.targets.local.delivery import LocalDelivery
 
 __all__ = ["Host"]
 

@@ -1,9 +1,10 @@
-"""The program ``ci``: starts quickly.
+"""The program ``ci``: starts quickly, and asks quickly.
 
 Dagger's SDK has beartype compile a check of the arguments for each of its 850 functions when it is
 imported, which takes longer than most commands run; a command uses a few of the SDK's classes. Here
-the checks of a class are compiled when one of its functions is first called. All else is as the SDK
-has it.
+the checks of a class are compiled when one of its functions is first called. Likewise the SDK makes
+a converter of values for each call in a chain; here there is one for what all calls have in common,
+and another only for an answer that needs its own. All else is as the SDK has it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def main() -> None:
     gc.disable()
     with _checks_on_first_call():
         from ci import cli  # noqa: PLC0415 - imports the SDK
+    _convert_with_one()
     gc.freeze()
     gc.set_threshold(_ALLOCATIONS)
     gc.enable()
@@ -88,3 +90,35 @@ def _calling(
         return checked()[name](*args, **kwargs)
 
     return synchronous
+
+
+#: What answers are, but for objects; no conversion of these depends on the question.
+_PLAIN_ANSWERS = (str, int, float, bool)
+
+
+class _Converter:
+    """Stands for the converter of one call; see ``dagger.client._core.make_converter``."""
+
+    def __init__(self, make: Callable[[Any], Any], common: Any, context: object) -> None:  # noqa: ANN401 - of cattrs
+        self._make = make
+        self._common = common
+        self._context = context
+
+    def unstructure(self, value: object) -> object:
+        """The value as a query says it, which is the same in every call."""
+        return self._common.unstructure(value)
+
+    def structure(self, value: object, kind: Any) -> object:  # noqa: ANN401 - a type
+        """The value as one of a type; objects go on from the call that they came from."""
+        plain = isinstance(kind, type) and issubclass(kind, _PLAIN_ANSWERS)
+        return (self._common if plain else self._make(self._context)).structure(value, kind)
+
+
+def _convert_with_one() -> None:
+    """From here on, calls share a converter. An SDK that has another way keeps it."""
+    from dagger.client import _core  # noqa: PLC0415 - the SDK
+
+    make: Any = getattr(_core, "make_converter", None)
+    if make is not None:
+        common = make(None)
+        setattr(_core, "make_converter", functools.partial(_Converter, make, common))  # noqa: B010

@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-
-from pathspec import GitIgnoreSpec
+from typing import TYPE_CHECKING
 
 from ci.engine.merged import Entry, MergedTree
 from ci.engine.vertex import Patterns
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 __all__ = ["EVERYTHING", "PatternList", "glob_expression", "select"]
 
@@ -176,6 +178,8 @@ class _Selection:
     ) -> tuple[tuple[int, GitIgnoreSpec], ...]:
         for child in children:
             if child.path.endswith("/.gitignore") and child.kind == "file":
+                from pathspec import GitIgnoreSpec  # noqa: PLC0415 - many modules, seldom needed
+
                 with open(child.host, encoding="utf-8", errors="replace") as file:
                     spec = GitIgnoreSpec.from_lines(file)
                 return (*specs, (len(child.path) - len(".gitignore"), spec))
