@@ -23,6 +23,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  echo "hint: apt-get install python3-venv" >&2; exit 2; }
 	$(BIN)/python $(PIP) install --require-hashes --no-deps -r requirements.lock
 	$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e .
+	$(BIN)/python -m compileall -q ci
 	@touch $(STAMP)
 
 # Towpath itself is built by the first environment: here is nothing to build with.

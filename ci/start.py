@@ -1,10 +1,10 @@
 """The program ``ci``: starts quickly, and asks quickly.
 
 Dagger's SDK has beartype compile a check of the arguments for each of its 850 functions when it is
-imported, which takes longer than most commands run; a command uses a few of the SDK's classes. Here
-the checks of a class are compiled when one of its functions is first called. Likewise the SDK makes
-a converter of values for each call in a chain; here there is one for what all calls have in common,
-and another only for an answer that needs its own. All else is as the SDK has it.
+imported, which takes longer than most commands run; a command calls a few of them. Here the check
+of a function is compiled when it is first called. Likewise the SDK makes a converter of values for
+each call in a chain; here there is one for what all calls have in common, and another only for an
+answer that needs its own. All else is as the SDK has it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,19 @@ from __future__ import annotations
 import functools
 import gc
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from importlib.metadata import version
+from typing import Any, Self, TypeVar
 
 import beartype
+from beartype import BeartypeConf, BeartypeHintOverrides
 
 __all__ = ["main"]
 
+_DEFAULT = BeartypeConf()
+_OVERRIDES: Any = BeartypeHintOverrides  # mypy takes it for an object
 #: Objects made and kept between two looks for garbage; Python's own 700 is for small programs.
 _ALLOCATIONS = 20_000
 
@@ -28,6 +33,9 @@ T = TypeVar("T")
 
 def main() -> None:
     """Run the command line; see ``ci.cli``."""
+    if sys.argv[1:] == ["--version"]:
+        print(version("towpath"))  # noqa: T201 - needs nothing of the rest
+        return
     # What is imported stays: to look through it for garbage, again and again, takes a tenth.
     gc.disable()
     with _checks_on_first_call():
@@ -44,9 +52,12 @@ def _checks_on_first_call() -> Iterator[None]:
     """Within the context, what is decorated with beartype is checked from its first call on."""
     at_once: Any = beartype.beartype
 
-    def later(decorated: Any = None, **options: Any) -> Any:  # noqa: ANN401 - a class or a function
-        decorate = functools.partial(_decorate, at_once(**options) if options else at_once)
-        return decorate if decorated is None else decorate(decorated)
+    def later(decorated: Any = None, *, conf: BeartypeConf = _DEFAULT) -> Any:  # noqa: ANN401 - a class or a function
+        if decorated is None:
+            return functools.partial(later, conf=conf)
+        if isinstance(decorated, type):
+            return _checked_later(decorated, at_once, conf)
+        return at_once(decorated, conf=conf)
 
     setattr(beartype, "beartype", later)  # noqa: B010 - of another type, on purpose
     try:
@@ -55,39 +66,35 @@ def _checks_on_first_call() -> Iterator[None]:
         setattr(beartype, "beartype", at_once)  # noqa: B010
 
 
-def _decorate(check: Callable[[Any], Any], decorated: T) -> T:
-    if not isinstance(decorated, type):
-        return check(decorated)  # type: ignore[no-any-return]
+def _checked_later(decorated: type[T], at_once: Callable[..., Any], conf: BeartypeConf) -> type[T]:
+    """The class, each function of which is checked from its first call on."""
+    # A function alone does not tell what Self stands for.
+    overrides: Any = {**conf.hint_overrides, Self: decorated}
+    check: Any = at_once(
+        conf=BeartypeConf(**{**conf.kwargs, "hint_overrides": _OVERRIDES(overrides)})
+    )
     functions = {name: each for name, each in vars(decorated).items() if inspect.isfunction(each)}
-
-    @functools.cache
-    def checked() -> Mapping[str, Any]:
-        # The whole class at once: that is how beartype sees what Self stands for.
-        for name, function in functions.items():
-            setattr(decorated, name, function)
-        check(decorated)
-        return vars(decorated)
-
     for name, function in functions.items():
-        setattr(decorated, name, _calling(checked, name, function))
+        setattr(decorated, name, _calling(functools.partial(check, function), function))
     return decorated
 
 
 def _calling(
-    checked: Callable[[], Mapping[str, Any]], name: str, function: Callable[..., Any]
+    check: Callable[[], Callable[..., Any]], function: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """Calls what stands in the place of the function once the class is checked."""
+    """Calls what ``check`` makes of the function once it is needed."""
+    checked = functools.cache(check)
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def asynchronous(*args: object, **kwargs: object) -> object:
-            return await checked()[name](*args, **kwargs)
+            return await checked()(*args, **kwargs)
 
         return asynchronous
 
     @functools.wraps(function)
     def synchronous(*args: object, **kwargs: object) -> object:
-        return checked()[name](*args, **kwargs)
+        return checked()(*args, **kwargs)
 
     return synchronous
 

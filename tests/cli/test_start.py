@@ -1,25 +1,44 @@
-"""A quick start changes nothing but when the SDK's checks are compiled."""
+"""A quick start changes nothing of what the SDK does but when it does it."""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
+from functools import partial
+
+import anyio.to_thread
+import pytest
+
+from ci.engine.session import Session
 
 QUICK = """
 import inspect, sys
 from ci import start
 with start._checks_on_first_call():
     from ci import cli
+start._convert_with_one()
 import beartype, dagger
 """
 
 
-def python(program: str) -> str:
+def python(program: str, *, quick: str = QUICK, environ: Mapping[str, str] | None = None) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", QUICK + program], check=True, capture_output=True, text=True
+        [sys.executable, "-c", quick + program],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(environ or {})},
     )
     return done.stdout
+
+
+@pytest.fixture
+async def session(tmp_path):
+    async with Session(cache=tmp_path / "store", workdir=tmp_path) as session:
+        yield session.environment()
 
 
 def test_a_wrong_argument_is_refused_as_by_the_sdk_itself():
@@ -60,6 +79,35 @@ print(inspect.iscoroutinefunction(dagger.Container.stdout))
 print(inspect.iscoroutinefunction(dagger.Container.with_exec))
 print(beartype.beartype.__module__.startswith("beartype"))
 """).splitlines() == ["False", first_line_of_with_exec(), "True", "False", "True"]
+
+
+async def test_answers_are_converted_as_by_the_sdk_itself(session):
+    program = """
+import anyio
+from dagger import dag
+from dagger.client import _core
+async def main():
+    async with dagger.connection():
+        container = (
+            dag.container().with_env_variable("A", "1").with_env_variable("B", "2")
+            .with_new_file("/a", "text").with_exposed_port(80, protocol=dagger.NetworkProtocol.UDP)
+        )
+        print([await v.name() + await v.value() for v in await container.env_variables()])
+        print([(await p.port(), await p.protocol()) for p in await container.exposed_ports()])
+        print(await container.file("/a").size(), await container.directory("/").entries())
+        print(await container.env_variable("C"), await container.exists("/a"))
+        print(await (await container.sync()).file("/a").contents(), type(await container.id()))
+anyio.run(main)
+"""
+
+    async def answers(quick: str) -> str:
+        run = partial(python, program, quick=quick, environ=session)
+        return await anyio.to_thread.run_sync(run)
+
+    plain = await answers("import dagger")
+    assert len(plain.splitlines()) == 5
+    assert await answers(QUICK) == plain
+    assert "_Converter" in python("from dagger.client import _core; print(_core.make_converter)")
 
 
 def first_line_of_with_exec() -> str:
