@@ -14,8 +14,8 @@ class TestPostgresStore(StoreContract):
 
 @pytest.mark.anyio
 async def test_a_database_that_is_not_there_fails_the_check(database_url: str) -> None:
-    name = database_url.rpartition("/")[2]
-    store = PostgresStore(database_url.replace(f"/{name}", f"/absent_{uuid4().hex}"))
+    server, _, _ = database_url.rpartition("/")
+    store = PostgresStore(f"{server}/absent_{uuid4().hex}")
     with pytest.raises(Exception, match="does not exist"):
         await store.check()
     await store.close()
