@@ -36,7 +36,8 @@ async def download(
         headers["If-None-Match"] = record["etag"]
     target = store.temporary() / "download"
     try:
-        digest, etag = await _fetch(url, headers, target)
+        with store.guard():
+            digest, etag = await _fetch(url, headers, target)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise DownloadError(f"download {url}", got=str(error) or type(error).__name__) from error
     if digest is None:

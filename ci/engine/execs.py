@@ -23,6 +23,7 @@ from ci.engine.sandbox.box import Sandbox, SandboxError
 from ci.engine.sandbox.lent import Host, Shelf
 from ci.engine.sandbox.runner import Ended, Process
 from ci.engine.store import Store
+from ci.engine.store_error import full_disk, is_full
 from ci.engine.vertex import CacheMount, Exec, Sharing
 
 __all__ = ["ExecRunner", "Finished", "ServiceProcess"]
@@ -135,6 +136,8 @@ class ExecRunner:
         capture.finish()
         code = _exit_code(ended, capture)
         seconds = time.perf_counter() - started
+        if code and is_full(self._store.root):
+            raise full_disk(self._store.root)  # not the command's fault, and not to be kept
         if not meets(code, exec_.expect):
             raise ExecFailed(
                 exec_.args, code,
@@ -195,7 +198,8 @@ class ExecRunner:
                     lock = self._locks.setdefault(identity, anyio.Lock())
                     await stack.enter_async_context(lock)
                 path = self._store.volume_lock(self._store.volume_folder(identity))
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                with self._store.guard():
+                    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 stack.callback(os.close, fd)
                 await _flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             yield

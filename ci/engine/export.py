@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from ci.engine.merged import Entry, MergedTree
 from ci.errors import CiError
 
 __all__ = ["ExportError", "export_directory", "export_file", "remove_paths"]
+
+
+_PREFIX = ".towpath-"
 
 
 class ExportError(CiError):
@@ -43,6 +47,7 @@ def export_directory(tree: MergedTree, root: Entry | None, target: Path, *, wipe
             for path in target.iterdir():
                 remove_tree(path)
         target.mkdir(parents=True, exist_ok=True)
+        _sweep(str(target))
         if root is None:
             return
         skip = len(root.path.rstrip("/")) + 1
@@ -73,6 +78,7 @@ def export_file(entry: Entry, target: Path, *, allow_parent_dir: bool) -> Path:
                 )
             target = target / entry.path.rpartition("/")[2]
         target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(str(target.parent))
         _write_entry(entry, str(target))
     return target
 
@@ -100,24 +106,67 @@ def _make_folder(host: str) -> None:
             os.mkdir(host)
         else:
             os.chmod(host, os.stat(host).st_mode | 0o700)
+            _sweep(host)
 
 
 def _write_entry(entry: Entry, host: str) -> None:
-    """A file or link, whole or not at all."""
+    """A file or link, whole or not at all, and nothing else whenever the process is killed."""
     if os.path.isdir(host) and not os.path.islink(host):
         remove_tree(host)
-    temporary = f"{os.path.dirname(host)}/.towpath-{os.urandom(6).hex()}"
+    if entry.kind == "symlink":
+        target = os.readlink(entry.host)
+        _put(host, lambda place: os.symlink(target, place))
+    elif entry.kind == "file":
+        _write_file(entry, host)
+
+
+def _put(host: str, make: Callable[[str], object]) -> None:
+    """Have something made at ``host``, in the place of what is there."""
     try:
-        if entry.kind == "symlink":
-            os.symlink(os.readlink(entry.host), temporary)
-        elif entry.kind == "file":
-            shutil.copyfile(entry.host, temporary)
-            os.chmod(temporary, stat.S_IMODE(entry.status.st_mode))
-            status = entry.status
-            os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
-        else:
-            return
+        make(host)
+    except FileExistsError:
+        _replace(host, make)
+
+
+def _replace(host: str, make: Callable[[str], object]) -> None:
+    """The same for what would write into it."""
+    temporary = f"{os.path.dirname(host)}/{_PREFIX}{os.getpid()}-{os.urandom(6).hex()}"
+    try:
+        make(temporary)
         os.rename(temporary, host)
     except BaseException:
         remove_tree(temporary)
         raise
+
+
+def _write_file(entry: Entry, host: str) -> None:
+    try:
+        fd = os.open(os.path.dirname(host), os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR}:
+            raise
+        _replace(host, lambda place: _copy(entry, place))
+        return
+    try:
+        nameless = f"/proc/self/fd/{fd}"
+        _copy(entry, nameless)
+        # With src_dir_fd the link of /proc is followed.
+        _put(host, lambda place: os.link(nameless, place, src_dir_fd=fd, follow_symlinks=True))
+    finally:
+        os.close(fd)
+
+
+def _copy(entry: Entry, place: str) -> None:
+    shutil.copyfile(entry.host, place)
+    os.chmod(place, stat.S_IMODE(entry.status.st_mode))
+    os.utime(place, ns=(entry.status.st_atime_ns, entry.status.st_mtime_ns))
+
+
+def _sweep(folder: str) -> None:
+    """Remove what a process that was killed had not renamed yet."""
+    with os.scandir(folder) as found:
+        for item in found:
+            pid = item.name.removeprefix(_PREFIX).partition("-")[0]
+            is_ours = item.name.startswith(_PREFIX) and pid.isdigit()
+            if is_ours and not os.path.exists(f"/proc/{pid}"):
+                os.unlink(item.path)

@@ -6,12 +6,15 @@ folder costs a walk; only files that differ from the index are read.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import stat
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,9 @@ __all__ = ["HostPathError", "Import", "import_directory", "import_file"]
 
 #: A file changed this recently may change again without a new time stamp.
 _SETTLED_NS = 50_000_000
+#: The same where the file system keeps whole seconds only, or every second one.
+_SETTLED_COARSE_NS = 2_100_000_000
+_SECOND_NS = 1_000_000_000
 
 #: Up to this many bytes a file is read and written by us, beyond it the kernel copies.
 _SMALL = 1 << 18
@@ -57,7 +63,7 @@ def import_directory(store: Store, path: str, patterns: Patterns) -> Import:
     Raises:
         HostPathError: there is no such folder, or something in it cannot be read.
     """
-    tree = MergedTree([path])
+    tree = _HostTree([path])
     try:
         root = tree.root()
     except OSError as error:
@@ -136,6 +142,24 @@ def _fingerprint(root: Entry | None, entries: list[tuple[str, Entry]]) -> str:
     return blake3("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
+class _HostTree(MergedTree):
+    """A folder that others may change while it is read."""
+
+    def children(self, folder: Entry) -> list[Entry]:
+        """The entries of a directory; none of one that is gone."""
+        try:
+            return super().children(folder)
+        except FileNotFoundError:
+            if folder.path == "/":
+                raise
+            return []
+
+
+def _settles(ctime_ns: int) -> int:
+    """When no further change of a file can bear the same time stamp, in ns since the epoch."""
+    return ctime_ns + (_SETTLED_NS if ctime_ns % _SECOND_NS else _SETTLED_COARSE_NS)
+
+
 class _Importer:
     """One import: copies what is new, links what the previous one had."""
 
@@ -151,7 +175,8 @@ class _Importer:
             except (OSError, ValueError):
                 self._old = {}
         self._new: dict[str, list[Any]] = {}
-        self._newest = 0
+        #: When the last change will have settled.
+        self._settled = 0
 
     def run(self, place: str, root: Entry, entries: list[tuple[str, Entry]], stamp: str) -> Import:
         started = time.time_ns()
@@ -170,7 +195,7 @@ class _Importer:
                 status = entry.status
                 os.utime(f"{target}/{path}", ns=(status.st_mtime_ns, status.st_mtime_ns))
         digest = self._digest(target)
-        settled = self._newest < started - _SETTLED_NS
+        settled = self._settled < started
         layer = self._store.add_layer(folder, read=False)
         self._keep_index(layer)
         record = {"layers": [layer], "digest": digest, "stamp": stamp if settled else ""}
@@ -182,9 +207,10 @@ class _Importer:
             os.mkdir(target)
             os.chmod(target, stat.S_IMODE(entry.status.st_mode) | 0o700)
             return
-        self._newest = max(self._newest, entry.status.st_ctime_ns)
+        self._settled = max(self._settled, _settles(entry.status.st_ctime_ns))
         if entry.kind == "symlink":
-            os.symlink(os.readlink(entry.host), target)
+            with self._unless_gone():
+                os.symlink(os.readlink(entry.host), target)
         elif entry.kind == "file":
             old = self._old.get(path)
             if old is not None and old[0] == _stamp(entry.status):
@@ -195,13 +221,26 @@ class _Importer:
                 else:
                     self._new[path] = old
                     return
-            self._copy(path, entry, target)
+            with self._unless_gone():
+                self._copy(path, entry, target)
+
+    @contextmanager
+    def _unless_gone(self) -> Iterator[None]:
+        """What went, or became something else, since it was listed is left out; look again soon."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.EINVAL, errno.ENXIO}:
+                raise
+            self._settled = sys.maxsize
 
     def _copy(self, path: str, entry: Entry, target: str) -> None:
         """Copy a file; its digest is that of the copy, whatever the original becomes."""
         source = os.open(entry.host, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             before = os.fstat(source)
+            if not stat.S_ISREG(before.st_mode):
+                raise OSError(errno.EINVAL, "no regular file any more", entry.host)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             copy = os.open(target, flags, stat.S_IMODE(before.st_mode))
             try:
@@ -213,7 +252,7 @@ class _Importer:
             unchanged = _stamp(os.fstat(source)) == _stamp(entry.status)
         finally:
             os.close(source)
-        settled = entry.status.st_ctime_ns < time.time_ns() - _SETTLED_NS
+        settled = _settles(entry.status.st_ctime_ns) < time.time_ns()
         stamp = _stamp(entry.status) if unchanged and settled else []
         self._new[path] = [stamp, digest or file_digest(target)]
 
@@ -234,12 +273,19 @@ class _Importer:
         os.rmdir(temporary.parent)
 
 
+def _write_all(target: int, content: bytes) -> None:
+    """A full disk takes less than it is given before it takes nothing."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(target, rest) :]
+
+
 def _copy_content(source: int, target: int, size: int) -> str:
     """Copy the content; its digest, where it passed through our hands."""
     if size <= _SMALL:
         content = os.read(source, _SMALL + 1)
         if len(content) <= _SMALL and not os.read(source, 1):
-            os.write(target, content)
+            _write_all(target, content)
             return blake3(content).hexdigest()
         os.lseek(source, 0, os.SEEK_SET)
     try:

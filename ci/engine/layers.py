@@ -72,10 +72,10 @@ def remove_tree(path: Path | str) -> None:
         os.unlink(path)
         return
     if os.geteuid() != 0:
+        _open_up(str(path))
         for folder, names, _ in os.walk(path):
             for name in names:
                 _open_up(os.path.join(folder, name))
-        _open_up(str(path))
     try:
         shutil.rmtree(path)
     except OSError as error:

@@ -186,7 +186,10 @@ class MergedTree:
         found = []
         with os.scandir(folder.folders[0]) as entries:
             for item in entries:
-                status = item.stat(follow_symlinks=False)
+                try:
+                    status = item.stat(follow_symlinks=False)
+                except FileNotFoundError:  # gone since it was listed: only the host's change
+                    continue
                 if is_whiteout(status):
                     continue
                 folders = (item.path,) if stat.S_ISDIR(status.st_mode) else ()

@@ -15,6 +15,7 @@ from pathlib import Path
 from ci.engine.builder import LayerBuilder, set_owner
 from ci.engine.execution import Attachment
 from ci.engine.layers import Layer, Snapshot, remove_tree
+from ci.engine.memory import MemoryFolder
 from ci.engine.merged import Entry, MergedTree, NoSuchPath, normalize
 from ci.engine.passwd import Account, account, owner_ids
 from ci.engine.patterns import EVERYTHING, select
@@ -42,7 +43,6 @@ _APT_ONE_UID = b'APT::Sandbox::User "root";\n'
 _MASKED = tuple(
     path for path in ("/proc/kcore", "/proc/keys", "/proc/timer_list") if os.path.exists(path)
 )
-_MEMORY = ("/dev/shm", "/run/shm")  # noqa: S108 - a folder of our own is made in it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class Prepared:
         self._shelf = shelf
         self._as_root = mode is not Mode.ONE_UID
         self._folder = store.temporary()
-        self._memory: list[str] = []
+        self._memory: list[MemoryFolder] = []
         self._areas: dict[str, Area] = {}
         self._files: dict[str, Path] = {}
         self._mounts: list[MountPlan] = []
@@ -146,8 +146,8 @@ class Prepared:
 
     def discard_secrets(self) -> None:
         """Remove what must not outlive the exec; ``discard`` may come later."""
-        for path in self._memory:
-            remove_tree(path)
+        for folder in self._memory:
+            folder.remove()
         self._memory.clear()
         if not self.handed_over:
             for fd in (*self._descriptors, *([self.stdin] if self.stdin is not None else [])):
@@ -301,11 +301,8 @@ class Prepared:
     def _in_memory(self) -> str:
         """A folder that is on no disk."""
         if not self._memory:
-            parent = next((path for path in _MEMORY if os.path.isdir(path)), str(self._folder))
-            folder = f"{parent}/towpath-{os.getpid()}-{os.urandom(6).hex()}"
-            os.mkdir(folder, 0o700)
-            self._memory.append(folder)
-        return self._memory[0]
+            self._memory.append(MemoryFolder.make(str(self._folder)))
+        return self._memory[0].path
 
     # -- process -------------------------------------------------------------------------------
 

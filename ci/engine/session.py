@@ -126,7 +126,9 @@ class Session:
     async def _start(self, stack: AsyncExitStack) -> Server:
         """Bring up the parts; the stack takes them down in reverse order."""
         store = stack.enter_context(Store(self._cache or default_root()))
-        secrets = Secrets(load_salt(store.root / "salt"), environ=self._environ)
+        with store.guard():
+            salt = load_salt(store.root / "salt")
+        secrets = Secrets(salt, environ=self._environ)
         relay = Relay(self._on_event, self._clock) if self._on_event is not None else None
         solver = await stack.enter_async_context(Solver(store, secrets=secrets, on_event=relay))
         self._solver = solver

@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 
 import anyio
 
+from ci.engine.claims import claimed
 from ci.engine.delta import Pair, differences
 from ci.engine.digest import TreeHasher, lone_file_digest
 from ci.engine.evaluation import Evaluation
@@ -179,14 +180,22 @@ class Solver:
 
     async def _by_key(self, exec_: Exec, key: str) -> Record:
         """Identical execs of different recipes meet here."""
+        record = self._known(key)
+        if record is None:
+            async with claimed(self.store, "exec " + key):
+                record = self._known(key)
+                if record is None:
+                    record = await self._run(exec_)
+                    self.store.put("exec", key, record)
+                    return {**record, "cached": False}
+        self.counters.hits += 1
+        self._finished(exec_, record["exit_code"], cached=True, seconds=record["seconds"])
+        return {**record, "cached": True}
+
+    def _known(self, key: str) -> Record | None:
+        """The record of an exec, with all that it names."""
         record = self.store.get("exec", key)
-        if record is not None and self._outputs.whole(record):
-            self.counters.hits += 1
-            self._finished(exec_, record["exit_code"], cached=True, seconds=record["seconds"])
-            return {**record, "cached": True}
-        record = await self._run(exec_)
-        self.store.put("exec", key, record)
-        return {**record, "cached": False}
+        return record if record is not None and self._outputs.whole(record) else None
 
     async def _run(self, exec_: Exec) -> Record:
         async with self.services.attach(exec_.services) as attachment:
@@ -281,7 +290,7 @@ class Solver:
         """Layers by a record of the store; a record that lost its layers is made again."""
         record = self.store.get(kind, key)
         if record is not None:
-            snapshot = tuple(record.get("layers", ()))
+            snapshot = tuple(record["layers"])
             if self.store.has_layers(snapshot):
                 return snapshot
             self.store.drop(kind, key)

@@ -33,6 +33,7 @@ from typing import Self
 
 from blake3 import blake3
 
+from ci.engine import memory
 from ci.engine.blob_folder import BlobFolder, file_sha256
 from ci.engine.layer_folder import LayerFolder
 from ci.engine.layers import Layer, Snapshot, remove_tree
@@ -105,6 +106,7 @@ class Store:
                 other.rename(own / f"dead-{number}")
         for leftover in own.glob("dead-*"):
             remove_tree(leftover)
+        memory.sweep()
         return own, lock
 
     def owners(self, *, alive: bool) -> list[Path]:
