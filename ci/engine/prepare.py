@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import shutil
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,10 +40,6 @@ __all__ = ["DEFAULT_PATH", "Inputs", "Prepared", "Written", "prepare"]
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _APT_ONE_UID = b'APT::Sandbox::User "root";\n'
-#: What root of the host could read secrets from. Source: Docker's masked paths.
-_MASKED = tuple(
-    path for path in ("/proc/kcore", "/proc/keys", "/proc/timer_list") if os.path.exists(path)
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +127,7 @@ class Prepared:
             workdir=workdir,
             make_workdir=make_workdir,
             user=self.account.identity,
-            all_capabilities=exec_.insecure_root_capabilities,
-            guarded=os.geteuid() == 0 and not exec_.insecure_root_capabilities,
-            masked=_MASKED,
+            confined=not exec_.insecure_root_capabilities,
             joined=self._inputs.attachment.namespaces is not None
             and self._inputs.attachment.namespaces.user is not None,
         )
@@ -238,7 +233,8 @@ class Prepared:
                 if not os.path.exists(mount.host_path):
                     raise CiError(f"socket {mount.host_path!r}", got="no such socket on the host")
                 target = self._target(mount, directory=False)
-                self._add(Bind(target=target, source=mount.host_path))
+                # Read-only is the inode: one can connect, and not take it away from the host.
+                self._add(Bind(target=target, source=mount.host_path, read_only=True))
             case _:
                 raise TypeError(f"mount {mount!r}")
 
@@ -334,7 +330,10 @@ class Prepared:
             if area is None:
                 raise NoSuchPath(f"redirectStdin {path!r}", got="a path that cannot be read from")
             entry = area.base.require(path[len(holder.rstrip("/")) :], "file")
-            return os.open(entry.host, os.O_RDONLY | os.O_CLOEXEC)
+            # Of its own: whoever reads it can also open it for writing, by /proc/self/fd/0.
+            copy = self._folder / "stdin"
+            shutil.copyfile(entry.host, copy)
+            return os.open(copy, os.O_RDONLY | os.O_CLOEXEC)
         if exec_.stdin:
             fd = os.memfd_create("towpath-stdin")
             with open(fd, "wb", closefd=False) as file:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
@@ -85,6 +86,9 @@ class Store:
             if made:
                 write_tag(root)
             require_owner(self.root)
+            # Layers hold programs of other users with their setuid bits, and device nodes.
+            if stat.S_IMODE(self.root.stat().st_mode) & 0o077:
+                self.root.chmod(0o700)
             require_format(self.root)
             (self.root / "tmp").mkdir(exist_ok=True)
             self._own, self._lock_fd = self._enrol()

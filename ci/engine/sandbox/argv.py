@@ -9,7 +9,6 @@ from enum import StrEnum
 from ci.engine.sandbox.launcher import Identity
 
 __all__ = [
-    "DOCKER_CAPABILITIES",
     "Bind",
     "Data",
     "Descriptors",
@@ -22,15 +21,6 @@ __all__ = [
     "overlay_options_size",
 ]
 
-#: What Docker and BuildKit give root, less MKNOD: without a device cgroup it opens the disk.
-DOCKER_CAPABILITIES = (
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_NET_RAW", "CAP_SETGID",
-    "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT",
-    "CAP_KILL", "CAP_AUDIT_WRITE",
-)  # fmt: skip
-
-#: Where root of the host could change the kernel: read-only, as in Docker.
-_KERNEL = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
 #: What one layer adds to its path in the mount options: bwrap's prefix and a colon.
 _LAYER_COST = len("/oldroot:")
 
@@ -101,11 +91,10 @@ class Plan:
     #: Make the workdir, and its parents, where they are missing.
     make_workdir: bool = False
     user: Identity = field(default_factory=Identity)
-    all_capabilities: bool = False
-    #: Keep it from the kernel's own settings: where its root is the host's, nothing else does.
-    guarded: bool = True
-    #: Files of /proc that show nothing, where it is guarded. They must be there.
-    masked: tuple[str, ...] = ()
+    #: It gets what Docker gives by default (``confinement.py``); else all that its root has.
+    confined: bool = True
+    #: As many as one process may have; 0 leaves the limit as it is.
+    open_files: int = 0
     #: It joins namespaces of the session first, and so is root in a user namespace already.
     joined: bool = False
 
@@ -117,7 +106,6 @@ class Descriptors:
     arguments: int
     status: int
     launcher: int
-    seccomp: int | None = None
 
 
 def overlay_options_size(overlay: Overlay) -> int:
@@ -126,22 +114,26 @@ def overlay_options_size(overlay: Overlay) -> int:
     return sum(len(path.encode()) + _LAYER_COST for path in paths) + 64
 
 
-def arguments(plan: Plan, fds: Descriptors) -> tuple[list[str], list[str]]:
+def arguments(
+    plan: Plan, fds: Descriptors, *, lend_devices: bool = True
+) -> tuple[list[str], list[str]]:
     """The command line without the program, and the arguments that are given by descriptor.
 
-    The environment is among the latter, so that no ``ps`` shows it.
+    The environment is among the latter, so that no ``ps`` shows it. Without ``lend_devices`` the
+    launcher fills /dev and /sys.
     """
-    hidden = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    hidden = ["--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     hidden += ["--die-with-parent", "--new-session", "--json-status-fd", str(fds.status)]
-    hidden += _rights(plan, fds)
+    if plan.mode is Mode.ONE_UID:
+        if not plan.joined:
+            hidden += ["--unshare-user", "--uid", "0", "--gid", "0"]
+        hidden += ["--cap-add", "ALL"]
     hidden += _mount(plan.root)
-    hidden += ["--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm"]  # noqa: S108
-    hidden += ["--mqueue", "/dev/mqueue", "--proc", "/proc", "--ro-bind", "/sys", "/sys"]
-    if plan.guarded:
-        for path in _KERNEL:
-            hidden += ["--ro-bind-try", path, path]
-        for path in plan.masked:
-            hidden += ["--ro-bind", "/dev/null", path]
+    hidden += ["--dev" if lend_devices else "--tmpfs", "/dev"]
+    hidden += ["--perms", "1777", "--tmpfs", "/dev/shm", "--mqueue", "/dev/mqueue"]  # noqa: S108
+    hidden += ["--proc", "/proc"]
+    if lend_devices:
+        hidden += ["--ro-bind", "/sys", "/sys"]
     for mount in plan.mounts:
         hidden += _mount(mount)
     if plan.make_workdir:
@@ -151,22 +143,6 @@ def arguments(plan: Plan, fds: Descriptors) -> tuple[list[str], list[str]]:
         hidden += ["--setenv", name, value]
     visible = ["--args", str(fds.arguments), "--", f"/proc/self/fd/{fds.launcher}", *plan.args]
     return visible, hidden
-
-
-def _rights(plan: Plan, fds: Descriptors) -> list[str]:
-    """User namespace, capabilities and seccomp."""
-    found: list[str] = []
-    if plan.mode is Mode.ONE_UID and (not plan.joined or plan.user.uid or plan.user.gid):
-        found += ["--unshare-user", "--uid", str(plan.user.uid), "--gid", str(plan.user.gid)]
-    if fds.seccomp is not None:
-        found += ["--seccomp", str(fds.seccomp)]
-    if plan.mode is Mode.ROOT and not plan.all_capabilities:
-        found += ["--cap-drop", "ALL"]
-        for capability in DOCKER_CAPABILITIES:
-            found += ["--cap-add", capability]
-    elif plan.user.uid == 0:
-        found += ["--cap-add", "ALL"]
-    return found
 
 
 def _mount(mount: MountPlan) -> list[str]:

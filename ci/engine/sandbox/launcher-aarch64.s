@@ -8,34 +8,26 @@ _start:
     add x22, x21, x20, lsl #3       // envp
     adr x23, data
     mov w24, #0                     // whether a candidate was there but could not be executed
-    mov x0, #3
-    mov w1, #-1
-    mov x2, #0
-    mov x8, #436                    // close_range(3, ~0, 0)
+    ldr x25, [x23]                  // the table
+call:
+    ldr x8, [x25]
+    tbnz x8, #63, search
+    ldp x0, x1, [x25, #32]
+    ldp x2, x3, [x25, #48]
+    ldp x4, x5, [x25, #64]
     svc #0
-    ldr w0, [x23]
-    cbz w0, search
-    ldr w0, [x23, #12]
-    ldr w1, [x23, #16]
-    add x1, x1, x23
-    mov x8, #159                    // setgroups
-    svc #0
-    cbnz w0, unswitched
-    ldr w0, [x23, #8]
-    mov w1, w0
-    mov w2, w0
-    mov x8, #149                    // setresgid
-    svc #0
-    cbnz w0, unswitched
-    ldr w0, [x23, #4]
-    mov w1, w0
-    mov w2, w0
-    mov x8, #147                    // setresuid
-    svc #0
-    cbnz w0, unswitched
+    cmn x0, #4095
+    b.lo called
+    ldr x0, [x25, #8]
+    cbnz x0, called
+    mov w26, #125
+    ldp x1, x2, [x25, #16]
+    b report
+called:
+    add x25, x25, #80
+    b call
 search:
-    ldr w25, [x23, #44]
-    add x25, x25, x23
+    ldr x25, [x23, #8]
 next:
     ldrb w0, [x25]
     cbz w0, failed
@@ -56,20 +48,12 @@ skip:
 failed:
     cbnz w24, refused
     mov w26, #127
-    ldr w1, [x23, #20]
-    ldr w2, [x23, #24]
+    ldp x1, x2, [x23, #16]
     b report
 refused:
     mov w26, #126
-    ldr w1, [x23, #28]
-    ldr w2, [x23, #32]
-    b report
-unswitched:
-    mov w26, #125
-    ldr w1, [x23, #36]
-    ldr w2, [x23, #40]
+    ldp x1, x2, [x23, #32]
 report:
-    add x1, x1, x23
     mov x0, #2
     mov x8, #64                     // write
     svc #0

@@ -1,5 +1,5 @@
-# Runs inside the sandbox, before the command: closes what it inherited, becomes the user,
-# executes the first candidate that can be executed. launcher.py appends the data.
+# Runs inside the sandbox, before the command: makes the system calls of a table, then executes
+# the first candidate that can be executed. launcher.py appends header, table and what they point to.
 # as launcher-x86_64.s -o l.o && objcopy -O binary -j .text l.o l.bin
 .intel_syntax noprefix
 .text
@@ -10,37 +10,31 @@ _start:
     lea r14, [rsp+r12*8+16]         # envp
     lea rbp, [rip+data]
     xor r15d, r15d                  # whether a candidate was there but could not be executed
-    mov edi, 3
-    mov esi, -1
-    xor edx, edx
-    mov eax, 436                    # close_range(3, ~0, 0); an old kernel's ENOSYS is no matter
+    mov rbx, [rbp]                  # the table: number, is optional, message, its length, arguments
+call:
+    mov rax, [rbx]
+    test rax, rax
+    js search                       # a negative number ends it
+    mov rdi, [rbx+32]
+    mov rsi, [rbx+40]
+    mov rdx, [rbx+48]
+    mov r10, [rbx+56]
+    mov r8, [rbx+64]
+    mov r9, [rbx+72]
     syscall
-    cmp dword ptr [rbp], 0
-    je search
-    mov edi, [rbp+12]
-    mov esi, [rbp+16]
-    add rsi, rbp
-    mov eax, 116                    # setgroups(count, groups)
-    syscall
-    test eax, eax
-    jnz unswitched
-    mov edi, [rbp+8]
-    mov esi, edi
-    mov edx, edi
-    mov eax, 119                    # setresgid
-    syscall
-    test eax, eax
-    jnz unswitched
-    mov edi, [rbp+4]
-    mov esi, edi
-    mov edx, edi
-    mov eax, 117                    # setresuid
-    syscall
-    test eax, eax
-    jnz unswitched
+    cmp rax, -4095
+    jb called
+    cmp qword ptr [rbx+8], 0
+    jne called
+    mov r12d, 125
+    mov rsi, [rbx+16]
+    mov rdx, [rbx+24]
+    jmp report
+called:
+    add rbx, 80
+    jmp call
 search:
-    mov ebx, [rbp+44]
-    add rbx, rbp
+    mov rbx, [rbp+8]
 next:
     cmp byte ptr [rbx], 0
     je failed
@@ -63,20 +57,14 @@ failed:
     test r15d, r15d
     jnz refused
     mov r12d, 127
-    mov esi, [rbp+20]
-    mov edx, [rbp+24]
+    mov rsi, [rbp+16]
+    mov rdx, [rbp+24]
     jmp report
 refused:
     mov r12d, 126
-    mov esi, [rbp+28]
-    mov edx, [rbp+32]
-    jmp report
-unswitched:
-    mov r12d, 125
-    mov esi, [rbp+36]
-    mov edx, [rbp+40]
+    mov rsi, [rbp+32]
+    mov rdx, [rbp+40]
 report:
-    add rsi, rbp
     mov edi, 2
     mov eax, 1                      # write(2, message, length)
     syscall

@@ -40,6 +40,10 @@ class Command:
     inherited: tuple[int, ...]
     #: Closed likewise. None is nothing to read.
     stdin: int | None = None
+    #: Descriptor of the program, if not the first argument is it. Stays open.
+    program_copy: int | None = None
+    #: Where the program's own libraries are, if not beside it.
+    libraries: str = ""
     namespaces: Namespaces | None = None
     on_output: Callable[[Stream, bytes], None]
     #: Called once, when the sandbox and all in it are gone; in the runner's thread.
@@ -139,6 +143,7 @@ class Runner:
         self._selector.register(self._wake, selectors.EVENT_READ, None)
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._nothing = _empty_pipe()
         self._processes: set[Process] = set()
         self._closing = False
 
@@ -168,6 +173,7 @@ class Runner:
             self._thread.join()
         self._selector.close()
         os.close(self._wake)
+        os.close(self._nothing)
         self._wake = -1
 
     # -- in the thread -------------------------------------------------------------------------
@@ -201,7 +207,7 @@ class Runner:
             self._abandon(process, Ended(exit_code=None, killed=True))
             return
         try:
-            popen = _spawn(command)
+            popen = _spawn(command, self._nothing)
         except OSError as error:
             self._abandon(process, Ended(exit_code=None, killed=False, error=error))
             return
@@ -297,15 +303,24 @@ class Runner:
         self._done(process, pidfd)
 
 
-def _spawn(command: Command) -> subprocess.Popen[bytes]:
+def _empty_pipe() -> int:
+    """Something to read that has ended, and is no file of the machine."""
+    reader, writer = os.pipe()
+    os.close(writer)
+    return reader
+
+
+def _spawn(command: Command, nothing: int) -> subprocess.Popen[bytes]:
     """Start bubblewrap, in a session of its own: a Ctrl-C in the terminal is ours to handle."""
+    copy = command.program_copy
     return subprocess.Popen(
         command.argv,
-        env={},
-        stdin=subprocess.DEVNULL if command.stdin is None else command.stdin,
+        executable=None if copy is None else f"/proc/self/fd/{copy}",
+        env={"LD_LIBRARY_PATH": command.libraries} if command.libraries else {},
+        stdin=nothing if command.stdin is None else command.stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        pass_fds=command.inherited,
+        pass_fds=(*command.inherited, *(() if copy is None else (copy,))),
         start_new_session=True,
         preexec_fn=_joiner(command.namespaces) if command.namespaces else None,  # noqa: PLW1509
         cwd="/",

@@ -113,8 +113,9 @@ def ordinary_python() -> str | None:
     if os.geteuid() != 0:
         return sys.executable
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    again = "import subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"
     for path in (sys.executable, f"/usr/bin/python{version}", f"/usr/local/bin/python{version}"):
-        test = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", path, "-c", ""]
+        test = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", path, "-c", again]
         usable = shutil.which("setpriv") and Path(path).exists()
         if usable and subprocess.run(test, capture_output=True, check=False).returncode == 0:
             return path

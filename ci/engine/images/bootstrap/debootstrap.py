@@ -19,7 +19,7 @@ import anyio
 from anyio.abc import Process
 
 from ci.engine.images.pack import EPOCH
-from ci.engine.sandbox.seccomp import ownership_filter
+from ci.engine.sandbox.seccomp import filter_program
 
 __all__ = ["has_uid_range", "mmdebstrap_command", "run_mmdebstrap"]
 
@@ -94,7 +94,7 @@ async def run_mmdebstrap(
         return await _call(command, stdin=sources.encode())
     seccomp = os.memfd_create("towpath-seccomp")
     try:
-        os.write(seccomp, ownership_filter() or b"")
+        os.write(seccomp, filter_program(confined=False, pretend_ownership=True) or b"")
         os.lseek(seccomp, 0, os.SEEK_SET)
         inside = [
             bwrap, "--unshare-user", "--uid", "0", "--gid", "0", "--cap-add", "ALL",
