@@ -6,12 +6,14 @@ import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import anyio
 
 from ci.engine.editor import Editor
 from ci.engine.edits import DiffText, Edit
 from ci.engine.flights import gather
+from ci.engine.git.repository import GitClean, GitTree
 from ci.engine.host import Import, import_directory, import_file
 from ci.engine.keys import fingerprint
 from ci.engine.layers import EMPTY, Layer, Snapshot
@@ -129,6 +131,9 @@ class Evaluation:
                 return await self._tarball(tree)
             case Http():
                 return await self._http(tree)
+            case GitTree() | GitClean():
+                key = await self._solver.key(tree)
+                return await self._solver.repositories.snapshot(key, tree)
         raise TypeError(f"cannot evaluate {type(tree).__name__}")
 
     async def _change(self, tree: NewFile | NewDirectory | Symlink | Without) -> Snapshot:
@@ -217,14 +222,26 @@ class Evaluation:
         return self._trees.lone_file(target, "container.tar", 0o600)
 
     async def _http(self, tree: Http) -> Snapshot:
-        from ci.engine.download import download  # noqa: PLC0415 - only where it is asked for
+        from ci.engine.download import Download  # noqa: PLC0415 - only where it is asked for
 
-        authorization = ""
+        authorization, scope, port = "", "", 0
         if tree.auth_header is not None:
-            authorization = (await self._solver.secrets.value(tree.auth_header)).decode()
-        path, digest = await download(
-            self._store, tree.url, checksum=tree.checksum, authorization=authorization
+            value = await self._solver.secrets.value(tree.auth_header)
+            authorization = value.decode("utf-8", "surrogateescape").strip()
+            scope = await self._solver.secrets.fingerprint(tree.auth_header)
+        if tree.service is not None:
+            parts = urlsplit(tree.url)
+            own = parts.port or (443 if parts.scheme == "https" else 80)
+            port = await self._solver.loopback_port(tree.service, own)
+            scope += tree.service.digest
+        wanted = Download(
+            url=tree.url,
+            checksum=tree.checksum,
+            authorization=authorization,
+            scope=scope,
+            port=port,
         )
+        path, digest = await wanted.into(self._store)
         key = fingerprint("http", digest, tree.name, tree.permissions)
         make = partial(self._trees.file_copy, path, tree.name, tree.permissions)
         return await self._solver.kept("tree", key, make)

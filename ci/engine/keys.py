@@ -15,6 +15,7 @@ from blake3 import blake3
 from ci.engine.edits import DiffText, Edit
 from ci.engine.execution import Secrets
 from ci.engine.flights import gather
+from ci.engine.git.repository import GitClean, GitTree
 from ci.engine.patterns import EVERYTHING
 from ci.engine.vertex import (
     CacheMount,
@@ -119,7 +120,9 @@ class Keys:
             case _:
                 return await self._from_others(vertex, base)
 
-    async def _from_others(self, vertex: Tree, base: str) -> str:
+    async def _from_others(  # noqa: PLR0911 - one case a vertex
+        self, vertex: Tree, base: str
+    ) -> str:
         """Of vertices that take something from another chain."""
         kind = type(vertex).__name__
         match vertex:
@@ -144,6 +147,13 @@ class Keys:
             case Diff() | DiffText():
                 lower, upper = await self._whole(vertex.lower), await self._whole(vertex.upper)
                 return fingerprint(kind, lower, upper)
+            case GitTree():
+                ref = vertex.ref
+                return fingerprint(
+                    kind, ref.repository.url, ref.commit, ref.name, vertex.depth, vertex.tags
+                )
+            case GitClean():
+                return fingerprint(kind, await self._whole(vertex.directory), vertex.commit)
             case Tarball():
                 roots = [await self.of(root) for root in vertex.roots]
                 return fingerprint(

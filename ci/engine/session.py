@@ -141,7 +141,7 @@ class Session:
             )
         )
         solver.services = self._services = services
-        tunnels = await stack.enter_async_context(Tunnels(services))
+        solver.tunnels = tunnels = await stack.enter_async_context(Tunnels(services))
         images = Images(store)
         stack.push_async_callback(images.close)
         self._images = Pulls(images, secrets)

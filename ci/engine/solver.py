@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import anyio
 
@@ -61,8 +61,14 @@ from ci.engine.vertex import (
     Patterns,
     Scratch,
     SecretMount,
+    ServiceSpec,
     Tree,
 )
+from ci.errors import CiError
+
+if TYPE_CHECKING:
+    from ci.engine.git.repositories import Repositories
+    from ci.engine.tunnels import Tunnels
 
 __all__ = ["Counters", "Solver", "Stat"]
 
@@ -121,6 +127,8 @@ class Solver:
         self.store = store
         self.secrets: Secrets = secrets or NoSecrets()
         self.services: Services = services or NoServices()
+        #: Lead to services from this machine. Set later, as they are.
+        self.tunnels: Tunnels | None = None
         self.counters = Counters()
         self._on_event = on_event
         self._own_sandbox = sandbox is None
@@ -281,6 +289,35 @@ class Solver:
         return await self._flights.once(
             "subtree " + key, partial(self._evaluation.subtree, key, snapshot, ref.path)
         )
+
+    async def folder(self, ref: DirectoryRef) -> Path | None:
+        """A directory as one folder of this machine, to read only; None for the empty tree."""
+        snapshot = await self.subtree(ref)
+        if len(snapshot) > 1:
+            key = fingerprint("subtree", snapshot, "/")
+            snapshot = await self._flights.once(
+                "subtree " + key, partial(self._evaluation.subtree, key, snapshot, "/")
+            )
+        return self.store.layer_path(snapshot[0]) if snapshot else None
+
+    @cached_property
+    def repositories(self) -> Repositories:
+        """Git repositories."""
+        from ci.engine.git.repositories import Repositories  # noqa: PLC0415 - where it is asked for
+
+        return Repositories(self)
+
+    async def loopback_port(self, service: ServiceSpec, port: int) -> int:
+        """A port of the host's loopback that leads to a port of a service, which is started.
+
+        Raises:
+            CiError: the service failed.
+        """
+        if self.tunnels is None:
+            raise CiError("service", got="no network to reach one by")
+        name = f"{service.digest} {port}"
+        await self.tunnels.open(name, service, ((port, 0),))
+        return self.tunnels.taken(name)[0][1]
 
     async def key(self, vertex: Tree | Exec) -> str:
         """The cache key of a vertex."""

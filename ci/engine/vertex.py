@@ -166,6 +166,8 @@ class Http(Tree):
     permissions: int = 0o600
     checksum: str = ""
     auth_header: SecretRef | None = None
+    #: Serves it; started before it is asked.
+    service: ServiceSpec | None = None
 
 
 # -- what is done to trees ----------------------------------------------------------------------

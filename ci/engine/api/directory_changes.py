@@ -6,10 +6,12 @@ from ci.engine.api.context import Context
 from ci.engine.api.directory import directory
 from ci.engine.api.values import Changeset, SearchResult, SearchSubmatch
 from ci.engine.edits import Applied, Chown, Patched, Timestamps
+from ci.engine.git.repository import GitRepository
 from ci.engine.search import Match, Search
 from ci.engine.vertex import DirectoryRef, FileRef, NewFile, Owner, Scratch, Tree
 
 __all__ = [
+    "as_git",
     "changes",
     "chown",
     "search",
@@ -22,6 +24,11 @@ __all__ = [
 
 def _with(source: DirectoryRef, tree: Tree) -> DirectoryRef:
     return DirectoryRef(tree=tree, path=source.path)
+
+
+def as_git(source: DirectoryRef, _: Context) -> GitRepository:
+    """The repository that the directory holds."""
+    return GitRepository(directory=source)
 
 
 def changes(source: DirectoryRef, ctx: Context, *, from_: str) -> Changeset:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from urllib.parse import urlsplit
 
 from ci.engine.api.context import Context
-from ci.engine.api.values import CacheVolume, Changeset, EnvFile, Error, HostState, JSONValue
+from ci.engine.api.values import (
+    CacheVolume,
+    Changeset,
+    EnvFile,
+    Error,
+    HostState,
+    JSONValue,
+    ServiceState,
+    Socket,
+)
 from ci.engine.container import ContainerState
+from ci.engine.git.repository import GitRepository
+from ci.engine.git.url import GitURL
 from ci.engine.images.oci import Platform
-from ci.engine.refusal import Refusal, Unsupported
+from ci.engine.refusal import Refusal
 from ci.engine.vertex import (
     DirectoryRef,
     FileRef,
@@ -17,6 +29,7 @@ from ci.engine.vertex import (
     NewFile,
     Scratch,
     SecretRef,
+    ServiceSpec,
     Sharing,
     Vertex,
 )
@@ -30,6 +43,7 @@ __all__ = [
     "env_file",
     "error",
     "file",
+    "git",
     "host",
     "http",
     "json",
@@ -91,6 +105,37 @@ def set_secret(_: object, ctx: Context, *, name: str, plaintext: str) -> SecretR
     return ctx.secrets.set(name, plaintext)
 
 
+def git(
+    _: object,
+    ctx: Context,
+    *,
+    url: str,
+    keep_git_dir: bool,
+    ssh_known_hosts: str,
+    http_auth_username: str,
+    ssh_auth_socket: str | None = None,
+    http_auth_token: str | None = None,
+    http_auth_header: str | None = None,
+    experimental_service_host: str | None = None,
+) -> GitRepository:
+    """A remote repository; nothing is asked of it yet."""
+    socket = ctx.get(ssh_auth_socket, Socket).host_path if ssh_auth_socket else ""
+    return GitRepository(
+        url=GitURL.parse(url).text,
+        keep_git_dir=keep_git_dir,
+        username=http_auth_username,
+        token=ctx.get(http_auth_token, SecretRef) if http_auth_token else None,
+        header=ctx.get(http_auth_header, SecretRef) if http_auth_header else None,
+        ssh_known_hosts=ssh_known_hosts,
+        ssh_auth_socket=socket or os.environ.get("SSH_AUTH_SOCK", ""),
+        service=_service(ctx, experimental_service_host),
+    )
+
+
+def _service(ctx: Context, name: str | None) -> ServiceSpec | None:
+    return ctx.get(name, ServiceState).spec if name else None
+
+
 def http(
     _: object,
     ctx: Context,
@@ -103,8 +148,6 @@ def http(
     experimental_service_host: str | None = None,
 ) -> FileRef:
     """A download."""
-    if experimental_service_host:
-        raise Unsupported("Query.http(experimentalServiceHost:)")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise Refusal("http", got=repr(url), expected="an http:// or https:// URL")
@@ -115,6 +158,7 @@ def http(
         permissions=0o600 if permissions is None else permissions,
         checksum=checksum or "",
         auth_header=ctx.get(auth_header, SecretRef) if auth_header else None,
+        service=_service(ctx, experimental_service_host),
     )
     return FileRef(tree=tree, path=f"/{called}")
 

@@ -35,6 +35,8 @@ _MODULES = {
     "Container": ("container_config", "container_files", "container_run", "container_output"),
     "Directory": ("directory", "directory_changes"),
     "File": ("file",),
+    "GitRef": ("git_ref",),
+    "GitRepository": ("git",),
     "Host": ("host",),
     "Secret": ("secret",),
     "Service": ("service",),
