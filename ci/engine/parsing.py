@@ -13,10 +13,13 @@ from graphql import DocumentNode, GraphQLError, Source, Token, TokenKind
 from graphql.language.lexer import Lexer
 from graphql.language.parser import Parser
 
-__all__ = ["DEPTH_LIMIT", "parse"]
+__all__ = ["DEPTH_LIMIT", "TOKEN_LIMIT", "parse"]
 
 #: Levels of selections that a query may have; a chain of calls takes one each.
 DEPTH_LIMIT = 2_000
+
+#: Words and marks that a query may have; a string is one, however long. About two seconds' work.
+TOKEN_LIMIT = 100_000
 
 #: A string with none but the escapes that JSON has too, and no code point in two halves.
 _PLAIN = r'"(?:[^"\\\r\n\ud800-\udfff]++|\\["\\/bfnrt])*+"'
@@ -29,11 +32,12 @@ def parse(text: str) -> DocumentNode:
     """The document of a text, without locations.
 
     Raises:
-        GraphQLError: it is none, or nested too deep.
+        GraphQLError: it is none, nested too deep, or too long.
     """
     if _depth(text) > DEPTH_LIMIT:
         raise GraphQLError(f"query: got more than {DEPTH_LIMIT} levels of selections")
-    return _Parser(text, no_location=True, lexer=_Lexer(Source(text))).parse_document()
+    lexer = _Lexer(Source(text))
+    return _Parser(text, no_location=True, lexer=lexer, max_tokens=TOKEN_LIMIT).parse_document()
 
 
 class _Parser(Parser):

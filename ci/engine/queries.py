@@ -26,13 +26,13 @@ from graphql import __version__ as graphql_version
 
 from ci.engine.api.context import Context
 from ci.engine.api.schema import SDL, build
-from ci.engine.api.validation import is_plainly_valid
+from ci.engine.api.validation import field_count, is_plainly_valid
 from ci.engine.execution import ExecFailed
 from ci.engine.parsing import DEPTH_LIMIT, parse
 from ci.engine.refusal import Refusal
 from ci.errors import CiError
 
-__all__ = ["OUTPUT_LIMIT", "Queries", "exec_error", "log_crash"]
+__all__ = ["FIELD_LIMIT", "OUTPUT_LIMIT", "Queries", "exec_error", "log_crash"]
 
 #: What an error holds of each output stream, in bytes; the last of it, as Dagger does.
 OUTPUT_LIMIT = 100 * 1024
@@ -41,6 +41,12 @@ OUTPUT_LIMIT = 100 * 1024
 _FRAMES_PER_LEVEL = 12
 
 _DOCUMENTS_KEPT = 512
+#: Longer queries are written for one file's content, and never asked again.
+_KEPT_LENGTH = 1 << 16
+_INTROSPECTIONS_KEPT = 16
+
+#: Fields that a query may come to when its fragments are put in their places.
+FIELD_LIMIT = 20_000
 
 #: Not needed to execute safely, and slow, or (PossibleFragmentSpreads) stricter than Dagger's.
 _SKIPPED_RULES = {"OverlappingFieldsCanBeMergedRule", "PossibleFragmentSpreadsRule"}
@@ -69,7 +75,7 @@ class Queries:
         self.schema: GraphQLSchema = build()
         self._rules = [rule for rule in specified_rules if rule.__name__ not in _SKIPPED_RULES]
         self._documents: OrderedDict[str, DocumentNode] = OrderedDict()
-        self._introspections: dict[str, dict[str, Any]] = {}
+        self._introspections: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     async def execute(
         self,
@@ -115,6 +121,8 @@ class Queries:
                 if self._records:
                     self._records.put("introspection", key, kept)
             self._introspections[text] = kept
+            if len(self._introspections) > _INTROSPECTIONS_KEPT:
+                self._introspections.popitem(last=False)
         return self._introspections[text]
 
     def _document(self, text: str) -> DocumentNode:
@@ -123,13 +131,15 @@ class Queries:
             self._documents.move_to_end(text)
             return document
         document = parse(text)
-        if not is_plainly_valid(self.schema, document) and (
-            errors := validate(self.schema, document, self._rules, max_errors=5)
-        ):
-            raise _Invalid(errors)
-        self._documents[text] = document
-        if len(self._documents) > _DOCUMENTS_KEPT:
-            self._documents.popitem(last=False)
+        if not is_plainly_valid(self.schema, document):
+            if field_count(document) > FIELD_LIMIT:
+                raise GraphQLError(f"query: got more than {FIELD_LIMIT} fields")
+            if errors := validate(self.schema, document, self._rules, max_errors=5):
+                raise _Invalid(errors)
+        if len(text) <= _KEPT_LENGTH:
+            self._documents[text] = document
+            if len(self._documents) > _DOCUMENTS_KEPT:
+                self._documents.popitem(last=False)
         return document
 
 

@@ -16,6 +16,7 @@ import anyio
 import uvicorn
 
 from ci.engine.api.context import Context
+from ci.engine.connections import Connection
 from ci.engine.queries import Queries, log_crash
 from ci.engine.trace import TRACE
 
@@ -25,6 +26,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+_HOSTS = (b"127.0.0.1", b"localhost")
 _BODY_LIMIT = 64 * 1024 * 1024
 _STOP_SECONDS = 5.0
 
@@ -56,7 +58,7 @@ class Server:
             interface="asgi3",
             proxy_headers=False,
             loop="asyncio",
-            http="h11",
+            http=Connection,
             ws="none",
             timeout_keep_alive=600,
             timeout_graceful_shutdown=1,
@@ -80,17 +82,15 @@ class Server:
         if scope["type"] != "http":
             return
         headers = {name.lower(): value for name, value in scope["headers"]}
-        if not self._is_authorised(headers.get(b"authorization", b"")):
-            await _respond(
-                send,
-                401,
-                {"errors": [{"message": "wrong or missing session token"}]},
-                [(b"www-authenticate", b'Basic realm="towpath"')],
-            )
+        if not _is_local(headers):
+            await _refuse(send, 403, "a page of a browser: only programs on this machine may ask")
+        elif not self._is_authorised(headers.get(b"authorization", b"")):
+            realm = (b"www-authenticate", b'Basic realm="towpath"')
+            await _refuse(send, 401, "wrong or missing session token", realm)
         elif scope["path"] != "/query":
-            await _respond(send, 404, {"errors": [{"message": "no such path; use /query"}]})
+            await _refuse(send, 404, "no such path; use /query")
         elif scope["method"] != "POST":
-            await _respond(send, 405, {"errors": [{"message": "use POST"}]}, [(b"allow", b"POST")])
+            await _refuse(send, 405, "use POST", (b"allow", b"POST"))
         else:
             await self._query(headers, receive, send)
 
@@ -107,18 +107,17 @@ class Server:
         """Read a query, execute it unless the client goes away, and answer."""
         body = await _read(receive)
         if body is None:
-            await _respond(send, 413, {"errors": [{"message": "the query is too large"}]})
+            await _refuse(send, 413, f"the query: got more than {_BODY_LIMIT} bytes")
             return
         try:
             request = json.loads(body)
             text, variables = request["query"], request.get("variables")
             operation = request.get("operationName")
+            text.encode()  # half a code point, as JSON can write it, is no text
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             request = None
         if not isinstance(request, dict) or not isinstance(text, str):
-            await _respond(
-                send, 400, {"errors": [{"message": 'the body: expected {"query": "..."}'}]}
-            )
+            await _refuse(send, 400, 'the body: expected {"query": "..."}')
             return
         TRACE.set(headers.get(b"traceparent", b"").decode("latin-1"))
         response: dict[str, Any] | None = None
@@ -196,6 +195,23 @@ async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()
+
+
+def _is_local(headers: dict[bytes, bytes]) -> bool:
+    """Asked of this machine by its own name, and not by a page of some site.
+
+    A browser can be made to ask 127.0.0.1, also under a name of the page's own (DNS rebinding);
+    it then says so in these two headers.
+    """
+    host = headers.get(b"host", b"").lower().rpartition(b":")
+    origin = headers.get(b"origin")
+    return (host[0] if host[1] and host[2].isdigit() else host[2]) in _HOSTS and origin is None
+
+
+async def _refuse(send: Send, status: int, message: str, *headers: tuple[bytes, bytes]) -> None:
+    """Send one error, and take nothing more from the connection."""
+    closing = [*headers, (b"connection", b"close")]
+    await _respond(send, status, {"errors": [{"message": message}]}, closing)
 
 
 async def _respond(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from graphql import (
     DocumentNode,
     FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
     GraphQLInterfaceType,
     GraphQLNamedType,
     GraphQLObjectType,
@@ -12,12 +14,13 @@ from graphql import (
     InlineFragmentNode,
     OperationDefinitionNode,
     SelectionNode,
+    SelectionSetNode,
     get_named_type,
     is_leaf_type,
     is_required_argument,
 )
 
-__all__ = ["is_plainly_valid"]
+__all__ = ["field_count", "is_plainly_valid"]
 
 
 def is_plainly_valid(schema: GraphQLSchema, document: DocumentNode) -> bool:
@@ -76,3 +79,38 @@ def _inner(  # noqa: PLR0911 - each way of not being plain
             return None
     inner: GraphQLNamedType = get_named_type(field.type)
     return inner
+
+
+def field_count(document: DocumentNode) -> int:
+    """Fields of its operations, each fragment counted where it is spread.
+
+    A few fragments that spread each other twice make billions. One that spreads itself is another
+    error, and counts nothing here.
+    """
+    fragments = {
+        each.name.value: each
+        for each in document.definitions
+        if isinstance(each, FragmentDefinitionNode)
+    }
+    known: dict[str, int] = {}
+
+    def of_fragment(name: str) -> int:
+        if name not in known:
+            known[name] = 0
+            known[name] = of(fragments[name].selection_set) if name in fragments else 0
+        return known[name]
+
+    def of(selections: SelectionSetNode | None) -> int:
+        total = 0
+        for each in selections.selections if selections else ():
+            if isinstance(each, FragmentSpreadNode):
+                total += of_fragment(each.name.value)
+            elif isinstance(each, FieldNode | InlineFragmentNode):
+                total += 1 + of(each.selection_set)
+        return total
+
+    return sum(
+        of(each.selection_set)
+        for each in document.definitions
+        if isinstance(each, OperationDefinitionNode)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import AsyncExitStack, suppress
 
 import anyio
 import httpx
@@ -12,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ci.engine.api.context import Context
-from ci.engine.parsing import DEPTH_LIMIT
-from ci.engine.queries import Queries
+from ci.engine.connections import Connection
+from ci.engine.parsing import DEPTH_LIMIT, TOKEN_LIMIT
+from ci.engine.queries import FIELD_LIMIT, Queries
 from ci.engine.session import Session
 
 
@@ -186,6 +188,127 @@ async def test_the_answer_about_the_schema_is_kept_in_the_store(tmp_path):
             assert had is not wanted
             async with httpx.AsyncClient(auth=(session.token, "")) as http:
                 assert (await http.post(url, json={"query": query})).status_code == 200
+
+
+# -- hostile clients -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "evil.example:80"},
+        {"Host": "127.0.0.1.evil.example"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:3000"},
+    ],
+)
+async def test_a_page_in_a_browser_is_refused_even_with_the_token(client, headers):
+    answer = await client.http.post(client.url, json={"query": "{version}"}, headers=headers)
+    assert answer.status_code == 403
+    assert "data" not in answer.json()
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1"])
+async def test_a_client_on_this_machine_may_call_it_by_any_of_its_names(client, host):
+    answer = await client.http.post(client.url, json={"query": "{version}"}, headers={"Host": host})
+    assert answer.status_code == 200
+
+
+async def test_a_stranger_is_answered_before_its_body_is_read(client):
+    """And cannot go on: the connection is closed."""
+    async with await anyio.connect_tcp("127.0.0.1", client.session.port) as stream:
+        head = "POST /query HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n"
+        await stream.send(head.encode())
+        answer = b""
+        with anyio.fail_after(30), suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+            while True:
+                answer += await stream.receive()
+    assert answer.startswith(b"HTTP/1.1 401")
+
+
+async def test_who_sends_no_request_is_cut_off(client, monkeypatch):
+    monkeypatch.setattr(Connection, "patience", 0.05)
+    for head in (b"", b"POST /query HTTP/1.1\r\nHost: local"):
+        async with await anyio.connect_tcp("127.0.0.1", client.session.port) as stream:
+            await stream.send(head) if head else None
+            with (
+                anyio.fail_after(30),
+                pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)),
+            ):
+                await stream.receive()
+
+
+async def test_many_silent_connections_keep_nobody_out(client):
+    async with AsyncExitStack() as stack:
+        for _ in range(300):
+            stream = await anyio.connect_tcp("127.0.0.1", client.session.port)
+            await stack.enter_async_context(stream)
+        assert (await client.ask("{version}"))["data"]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("{" + "a:version " * 60_000 + "}", f"more than {TOKEN_LIMIT} tokens"),
+        ("{a:version" + ",b:version" * 25_000 + "}", ""),
+        (
+            "{container{...F0}}"
+            + "".join(
+                f'fragment F{n} on Container{{a:withUser(name:"x"){{...F{n + 1}}}'
+                f'b:withUser(name:"y"){{...F{n + 1}}}}}'
+                for n in range(40)
+            )
+            + "fragment F40 on Container{user}",
+            f"more than {FIELD_LIMIT} fields",
+        ),
+        ("{container{...F}} fragment F on Container{...F}", "Cannot spread fragment 'F' within"),
+        ("{__schema{types{" + "fields{type{" * 20 + "name" + "}}" * 20 + "}}}", "introspection"),
+    ],
+)
+async def test_what_a_query_costs_is_bounded(client, query, message):
+    with anyio.fail_after(60):
+        response = await client.ask(query)
+    if message:
+        assert message in response["errors"][0]["message"]
+    else:
+        assert len(response["data"]) == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"query": "{a:\\ud800}"}',
+        b'{"query": "{version}", "query": 1}',
+        b'{"query": "{version}"}{"query": "{version}"}',
+        b'{"query": ["{version}"]}',
+        b'{"query": NaN}',
+        b'[{"query": "{version}"}]',
+        "{'query': '{version}'}".encode("utf-16"),
+        b'{"query":' * 50_000,
+    ],
+)
+async def test_bodies_that_are_nearly_right_are_one_error(client, body):
+    answer = await client.http.post(client.url, content=body)
+    assert answer.status_code == 400
+    assert len(answer.json()["errors"]) == 1
+
+
+async def test_a_body_beyond_the_limit_is_refused_while_it_comes(client, monkeypatch):
+    monkeypatch.setattr("ci.engine.server._BODY_LIMIT", 1 << 16)
+    answer = await client.http.post(client.url, content=b" " * (1 << 20))
+    assert answer.status_code == 413
+
+
+async def test_an_id_of_another_session_is_of_no_use(client, tmp_path, ask_session):
+    async with Session(cache=tmp_path) as other:
+        stranger = ask_session(other)
+        async with stranger.http:
+            made = '{setSecret(name:"a",plaintext:"b"){id}}'
+            identity = await stranger.data(made)
+    error = await client.error(f'{{loadSecretFromID(id:"{identity}"){{plaintext}}}}')
+    assert "expected an ID that this session has given" in error["message"]
 
 
 VOCABULARY = """
