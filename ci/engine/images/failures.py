@@ -126,5 +126,9 @@ def login_hint(endpoint: Endpoint, login: Login | None) -> str:
 
 
 def said(error: Exception) -> str:
-    """What an exception of the HTTP client says."""
-    return str(error) or type(error).__name__
+    """What an exception of the HTTP client says; many say nothing."""
+    if str(error):
+        return str(error)
+    if isinstance(error, httpx.TimeoutException):
+        return "no answer in time"
+    return f"a connection that broke ({type(error).__name__})"

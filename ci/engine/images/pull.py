@@ -91,7 +91,7 @@ class _Pull:
     ) -> None:
         try:
             async with self.limiter:
-                if self.store.blob(blob.digest) is None:
+                if await anyio.to_thread.run_sync(self.store.blob, blob.digest) is None:
                     await self._download(blob)
         except CiError as error:
             self._fail(error, group)
@@ -106,20 +106,9 @@ class _Pull:
     async def _unpack(
         self, number: int, chain: str, below: Snapshot, group: anyio.abc.TaskGroup
     ) -> Layer | None:
-        """The layer; a blob that went bad in the store is fetched once more."""
         blob, diff_id = self.image.layers[number], self.diff_ids[number]
-
-        def unpack() -> Layer:
-            return _unpack(self.store, blob, diff_id, chain, below)
-
         try:
-            try:
-                return await anyio.to_thread.run_sync(unpack)
-            except ImageError:
-                if not await anyio.to_thread.run_sync(_drop_damaged, self.store, blob.digest):
-                    raise
-            await self._download(blob)
-            return await anyio.to_thread.run_sync(unpack)
+            return await anyio.to_thread.run_sync(_unpack, self.store, blob, diff_id, chain, below)
         except CiError as error:
             self._fail(error, group)
             return None
@@ -182,16 +171,6 @@ def _unpack(store: Store, blob: Descriptor, diff_id: str, chain: str, below: Sna
     StoredBlobs(store).note(layer, made)
     store.put("chain", chain, {"layers": [layer], "blobs": [blob.digest]})
     return layer
-
-
-def _drop_damaged(store: Store, digest: str) -> bool:
-    """Remove a blob whose content is not what it was; False where it is."""
-    path = store.blob(digest)
-    if path is not None:
-        if file_sha256(path) == digest:
-            return False
-        store.discard(path)
-    return True
 
 
 def _compression(file: Path) -> str:
