@@ -65,7 +65,7 @@ class Transport:
         self._timeout = httpx.Timeout(read_seconds, connect=connect_seconds)
         self._transport = transport
         self._certificates = certificates
-        #: By host; the empty one is for all that have no certificates of their own.
+        #: By host; those that have no certificates of their own share one for each scheme.
         self._clients: dict[str, httpx.AsyncClient] = {}
         self._unreachable: dict[str, str] = {}
         self._answered: set[str] = set()
@@ -194,17 +194,22 @@ class Transport:
 
     async def send(self, request: httpx.Request) -> httpx.Response:
         """Send one request as it is; the response's content is still to be read."""
-        host = request.url.netloc.decode()
-        files = own_certificates(host, self._certificates)
-        key = host if files else ""
-        if key not in self._clients:
-            self._clients[key] = httpx.AsyncClient(
-                timeout=self._timeout, verify=trust(files), transport=self._transport
-            )
-        client = self._clients[key]
+        client = self._client_for(request.url)
         request.extensions.setdefault("timeout", client.timeout.as_dict())
         request.headers.update(_HEADERS)
         return await client.send(request, stream=True)
+
+    def _client_for(self, url: httpx.URL) -> httpx.AsyncClient:
+        host = url.netloc.decode()
+        files = own_certificates(host, self._certificates) if url.scheme == "https" else []
+        key = host if files else url.scheme
+        if key not in self._clients:
+            self._clients[key] = httpx.AsyncClient(
+                timeout=self._timeout,
+                verify=trust(files) if url.scheme == "https" else False,
+                transport=self._transport,
+            )
+        return self._clients[key]
 
 
 @dataclass

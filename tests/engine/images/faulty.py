@@ -96,7 +96,7 @@ class Faulty:
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
         self._faults: list[_Fault] = []
-        self._client = httpx.AsyncClient()
+        self._client = httpx.AsyncClient(verify=False)
         self._server: asyncio.Server | None = None
         self.requests: list[Request] = []
         self.host = ""
