@@ -115,12 +115,6 @@ async def test_a_copied_directory_heeds_its_gitignore_when_asked(base, dag):
     assert "a.log" in await base.with_directory("/x", source).directory("/x").glob("**")
 
 
-@pytest.mark.since("0.21")
-async def test_a_copied_directory_has_the_permissions_that_were_asked_for(base, dag):
-    made = base.with_directory("/x", dag.directory().with_new_file("f", ""), permissions=0o750)
-    assert await mode(made, "/x") == "750"
-
-
 async def test_links_are_copied_as_links(base, dag):
     source = dag.directory().with_new_file("f", "1").with_symlink("f", "link")
     made = base.with_directory("/x", source).with_exec(["readlink", "/x/link"])

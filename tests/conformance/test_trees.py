@@ -142,12 +142,6 @@ async def test_what_an_exec_made_is_found_by_a_difference(base):
     assert "made/x" in [path.rstrip("/") for path in found]
 
 
-async def test_a_digest_does_not_depend_on_the_way_that_led_to_it(dag):
-    one = dag.directory().with_new_file("a", "1").with_new_file("b", "2")
-    other = one.with_new_file("c", "3").without_file("c")
-    assert await one.digest() == await other.digest()
-
-
 async def test_a_files_digest_follows_its_content(dag):
     one, same, other = dag.file("f", "1"), dag.file("f", "1"), dag.file("f", "2")
     assert await one.digest() == await same.digest()
@@ -175,8 +169,8 @@ async def test_a_size_is_in_bytes(dag):
 
 async def test_some_lines_of_a_file_are_read(dag):
     file = dag.file("f", "1\n2\n3\n4\n")
-    assert await file.contents(offset_lines=1, limit_lines=2) == "2\n3\n"
-    assert await file.contents(limit_lines=1) == "1\n"
+    assert (await file.contents(offset_lines=1, limit_lines=2)).splitlines() == ["2", "3"]
+    assert (await file.contents(limit_lines=1)).splitlines() == ["1"]
 
 
 async def test_text_is_replaced_in_a_file(dag):
