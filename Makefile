@@ -49,6 +49,8 @@ demo: system install
 test: test-system install $(OLD_STAMP)
 	$(BIN)/python -m tests.images
 	$(BIN)/python -m pytest --need-all -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m tests.ordinary_user tests.images debian:bookworm-slim
+	$(BIN)/python -m tests.ordinary_user pytest -q -n 2 --dist loadfile tests/conformance
 
 check: install
 	$(BIN)/ruff format --check .

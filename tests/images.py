@@ -1,4 +1,4 @@
-"""``python -m tests.images``: pull, or make, the images that tests use.
+"""``python -m tests.images [IMAGE...]``: pull, or make, the images that tests use, or these.
 
 `make test` does so first, so that it is no part of any test's time. A test that is run alone gets
 its images by itself.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 
 import anyio
 import dagger
@@ -28,13 +29,13 @@ IMAGES = (
 )
 
 
-async def fetch() -> None:
+async def fetch(images: Sequence[str] = IMAGES) -> None:
     """Have all of them in the store; a line on stderr for each that took its time."""
     async with Session() as session:
         os.environ.update(session.environment())
         async with dagger.connection(), anyio.create_task_group() as tasks:
-            await _one(IMAGES[0])
-            for image in IMAGES[1:]:
+            await _one(images[0])
+            for image in images[1:]:
                 tasks.start_soon(_one, image)
 
 
@@ -49,4 +50,4 @@ async def _one(image: str) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(fetch)
+    anyio.run(fetch, sys.argv[1:] or IMAGES)
