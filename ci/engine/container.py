@@ -14,6 +14,7 @@ from typing import Any
 
 from ci.engine.duration import seconds
 from ci.engine.refusal import Refusal
+from ci.engine.sandbox.argv import DEFAULT_PATH
 from ci.engine.vertex import (
     CacheMount,
     DirectoryMount,
@@ -35,10 +36,7 @@ from ci.engine.vertex import (
     Vertex,
 )
 
-__all__ = ["DEFAULT_PATH", "ContainerState", "ExposedPort", "Healthcheck", "join"]
-
-#: What PATH is where neither the image nor the user says.
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+__all__ = ["ContainerState", "ExposedPort", "Healthcheck", "join"]
 
 _VARIABLE = re.compile(r"\$(?:\{([^}]*)\}|([A-Za-z_][A-Za-z0-9_]*|[0-9*#$@!?-]))")
 

@@ -21,7 +21,7 @@ from ci.engine.merged import Entry, MergedTree, NoSuchPath, normalize
 from ci.engine.passwd import Account, account, owner_ids
 from ci.engine.patterns import EVERYTHING, select
 from ci.engine.sandbox.area import Area
-from ci.engine.sandbox.argv import Bind, Data, Mode, MountPlan, Plan, Tmpfs
+from ci.engine.sandbox.argv import DEFAULT_PATH, Bind, Data, Mode, MountPlan, Plan, Tmpfs
 from ci.engine.sandbox.lent import Host, Shelf
 from ci.engine.store import Store
 from ci.engine.vertex import (
@@ -36,9 +36,8 @@ from ci.engine.vertex import (
 )
 from ci.errors import CiError
 
-__all__ = ["DEFAULT_PATH", "Inputs", "Prepared", "Written", "prepare"]
+__all__ = ["Inputs", "Prepared", "Written", "prepare"]
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _APT_ONE_UID = b'APT::Sandbox::User "root";\n'
 
 

@@ -17,11 +17,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ci.engine.images.layout import flatten
 from ci.engine.merged import MergedTree
 from ci.engine.passwd import account
-from ci.engine.prepare import DEFAULT_PATH
-from ci.engine.sandbox.argv import Bind, Data, Mode, MountPlan, Overlay, Plan
+from ci.engine.sandbox.argv import DEFAULT_PATH, Bind, Data, Mode, MountPlan, Overlay, Plan
 from ci.engine.sandbox.box import Sandbox
 from ci.engine.sandbox.lent import Host
 from ci.engine.sandbox.runner import Ended, Process
@@ -81,6 +79,9 @@ class Runtime:
         Raises:
             ImageError: the archive is damaged, or has nothing for this machine.
         """
+        # Not needed to start a program, and costly to import.
+        from ci.engine.images.layout import flatten  # noqa: PLC0415
+
         return flatten(archive, dest, as_root=False if self.mode is Mode.ONE_UID else None)
 
     def argv(

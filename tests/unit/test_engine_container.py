@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from ci.engine.container import DEFAULT_PATH, ContainerState, ExposedPort, Healthcheck, join
+from ci.engine.container import ContainerState, ExposedPort, Healthcheck, join
 from ci.engine.refusal import Refusal
+from ci.engine.sandbox.argv import DEFAULT_PATH
 from ci.engine.vertex import (
     CacheMount,
     DirectoryMount,

@@ -9,6 +9,7 @@ from enum import StrEnum
 from ci.engine.sandbox.launcher import Identity
 
 __all__ = [
+    "DEFAULT_PATH",
     "Bind",
     "Data",
     "Descriptors",
@@ -21,6 +22,8 @@ __all__ = [
     "overlay_options_size",
 ]
 
+#: What PATH is where neither the image nor the user says.
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: What one layer adds to its path in the mount options: bwrap's prefix and a colon.
 _LAYER_COST = len("/oldroot:")
 

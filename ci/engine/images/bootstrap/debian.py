@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ci.engine.images.bootstrap.builder import Builder
 from ci.engine.images.bootstrap.recipe import Recipe
+from ci.engine.sandbox.argv import DEFAULT_PATH
 
-__all__ = ["BOOKWORM", "DEFAULT_PATH", "RECIPES"]
+__all__ = ["BOOKWORM", "RECIPES"]
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 #: With /bin and the like as links from the start, ``usr-is-merged`` will do in place of
 #: ``usrmerge``, which brings 50 MB of Perl and which apt would choose.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ci.engine.images.bootstrap.builder import Builder
-from ci.engine.images.bootstrap.debian import BOOKWORM, DEFAULT_PATH
+from ci.engine.images.bootstrap.debian import BOOKWORM
 from ci.engine.images.bootstrap.recipe import Recipe
+from ci.engine.sandbox.argv import DEFAULT_PATH
 
 __all__ = ["RECIPES"]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ci.engine.images.bootstrap.builder import Builder
-from ci.engine.images.bootstrap.debian import BOOKWORM, DEFAULT_PATH
+from ci.engine.images.bootstrap.debian import BOOKWORM
 from ci.engine.images.bootstrap.recipe import Recipe
 from ci.engine.images.bootstrap.wheel import Wheel
+from ci.engine.sandbox.argv import DEFAULT_PATH
 
 __all__ = ["RECIPES"]
 
