@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import cached_property
 from hashlib import sha256
 from traceback import format_exception
 from typing import Any, Protocol
@@ -25,7 +26,7 @@ from graphql import (
 from graphql import __version__ as graphql_version
 
 from ci.engine.api.context import Context
-from ci.engine.api.schema import SDL, build
+from ci.engine.api.schema import SDL, UNSERVED, build, build_whole
 from ci.engine.api.validation import field_count, is_plainly_valid
 from ci.engine.execution import ExecFailed
 from ci.engine.parsing import DEPTH_LIMIT, parse
@@ -53,6 +54,8 @@ _SKIPPED_RULES = {"OverlappingFieldsCanBeMergedRule", "PossibleFragmentSpreadsRu
 
 _log = structlog.get_logger()
 
+_Fitting = tuple[GraphQLSchema, DocumentNode]
+
 
 class Records(Protocol):
     """Where introspection answers are kept from session to session: the store."""
@@ -74,7 +77,7 @@ class Queries:
         sys.setrecursionlimit(max(sys.getrecursionlimit(), DEPTH_LIMIT * _FRAMES_PER_LEVEL))
         self.schema: GraphQLSchema = build()
         self._rules = [rule for rule in specified_rules if rule.__name__ not in _SKIPPED_RULES]
-        self._documents: OrderedDict[str, DocumentNode] = OrderedDict()
+        self._documents: OrderedDict[str, _Fitting] = OrderedDict()
         self._introspections: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     async def execute(
@@ -87,7 +90,7 @@ class Queries:
     ) -> dict[str, Any]:
         """The response: ``data``, and ``errors`` where there are any."""
         try:
-            document = self._document(text)
+            schema, document = self._document(text)
         except GraphQLError as error:
             return {"data": None, "errors": [describe(error)]}
         except _Invalid as invalid:
@@ -95,7 +98,7 @@ class Queries:
         if _is_introspection(document):
             return self._introspect(text, document)
         result = execute(
-            self.schema,
+            schema,
             document,
             context_value=context,
             variable_values=dict(variables or {}),
@@ -110,11 +113,11 @@ class Queries:
     def _introspect(self, text: str, document: DocumentNode) -> dict[str, Any]:
         """The answer about the schema, which is the same each time."""
         if text not in self._introspections:
-            sdl = SDL.read_text(encoding="utf-8")
+            sdl = SDL.read_text(encoding="utf-8") + UNSERVED.read_text(encoding="utf-8")
             key = sha256(f"{graphql_version}\x00{sdl}\x00{text}".encode()).hexdigest()
             kept = self._records.get("introspection", key) if self._records else None
             if kept is None:
-                result = execute_sync(self.schema, document)
+                result = execute_sync(self._whole, document)
                 if result.errors:
                     return {"data": None, "errors": [describe(error) for error in result.errors]}
                 kept = {"data": result.data}
@@ -125,22 +128,32 @@ class Queries:
                 self._introspections.popitem(last=False)
         return self._introspections[text]
 
-    def _document(self, text: str) -> DocumentNode:
-        """The parsed and validated document."""
-        if document := self._documents.get(text):
+    @cached_property
+    def _whole(self) -> GraphQLSchema:
+        """With what SDKs know beside what is served: such a field answers by its name."""
+        return build_whole()
+
+    def _document(self, text: str) -> _Fitting:
+        """The parsed and validated document, and the schema that it fits."""
+        if known := self._documents.get(text):
             self._documents.move_to_end(text)
-            return document
-        document = parse(text)
-        if not is_plainly_valid(self.schema, document):
+            return known
+        schema, document = self.schema, parse(text)
+        if not is_plainly_valid(schema, document):
             if field_count(document) > FIELD_LIMIT:
                 raise GraphQLError(f"query: got more than {FIELD_LIMIT} fields")
-            if errors := validate(self.schema, document, self._rules, max_errors=5):
-                raise _Invalid(errors)
+            if self._errors(schema, document):
+                schema = self._whole
+                if errors := self._errors(schema, document):
+                    raise _Invalid(errors)
         if len(text) <= _KEPT_LENGTH:
-            self._documents[text] = document
+            self._documents[text] = schema, document
             if len(self._documents) > _DOCUMENTS_KEPT:
                 self._documents.popitem(last=False)
-        return document
+        return schema, document
+
+    def _errors(self, schema: GraphQLSchema, document: DocumentNode) -> list[GraphQLError]:
+        return validate(schema, document, self._rules, max_errors=5)
 
 
 class _Invalid(Exception):

@@ -177,6 +177,7 @@ async def hosted(folder: Path, cache: Path, patch: pytest.MonkeyPatch) -> AsyncI
     patch.setattr(schema, "SDL", sdl)
     patch.setattr(queries, "SDL", sdl)
     patch.setattr(queries, "build", build)
+    patch.setattr(queries, "build_whole", build)
     patch.setattr(session, "Context", context)
     async with session.Session(cache=cache, workdir=folder) as host.session:
         yield host

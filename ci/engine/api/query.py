@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from ci.engine.api.context import Context
 from ci.engine.api.values import (
+    Address,
     CacheVolume,
     Changeset,
     EnvFile,
@@ -35,6 +36,7 @@ from ci.engine.vertex import (
 )
 
 __all__ = [
+    "address",
     "cache_volume",
     "changeset",
     "container",
@@ -52,6 +54,13 @@ __all__ = [
     "set_secret",
     "version",
 ]
+
+
+def address(_: object, _ctx: Context, *, value: str) -> Address:
+    """Where something is to be loaded from."""
+    if not value:
+        raise Refusal("address", got="an empty one", expected="a path, a URL or a name")
+    return Address(value=value)
 
 
 def container(_: object, ctx: Context, *, platform: str | None = None) -> ContainerState:

@@ -16,6 +16,7 @@ from graphql import (
     GraphQLResolveInfo,
     GraphQLSchema,
     build_ast_schema,
+    extend_schema,
     parse,
     value_from_ast_untyped,
 )
@@ -25,9 +26,11 @@ from ci.engine.ids import type_name
 from ci.engine.refusal import Unsupported
 from ci.engine.vertex import Vertex
 
-__all__ = ["SDL", "build", "snake"]
+__all__ = ["SDL", "UNSERVED", "build", "build_whole", "resolvers", "snake"]
 
 SDL = Path(__file__).with_name("schema.graphql")
+#: What SDKs know beside it.
+UNSERVED = Path(__file__).with_name("unserved.graphql")
 
 #: Where each type's resolvers are; a type that is not here answers nothing but its ID.
 _MODULES = {
@@ -45,6 +48,7 @@ _MODULES = {
     "Port": ("plain",),
     "HealthcheckConfig": ("plain",),
     "Stat": ("plain",),
+    "Address": ("address",),
     "Changeset": ("changeset",),
     "DiffStat": ("changeset",),
     "SearchResult": ("search_result",),
@@ -72,21 +76,34 @@ def snake(name: str) -> str:
 
 def build() -> GraphQLSchema:
     """The schema, every field bound: to its resolver, or to the error that names it."""
+    return _bound(_declared())
+
+
+def build_whole() -> GraphQLSchema:
+    """The same with all that SDKs know: what is not served answers with its name, too."""
+    unserved = parse(UNSERVED.read_text(encoding="utf-8"), no_location=True)
+    return _bound(extend_schema(_declared(), unserved, assume_valid=True))
+
+
+def _declared() -> GraphQLSchema:
     document = parse(SDL.read_text(encoding="utf-8"), no_location=True)
-    schema = build_ast_schema(document, assume_valid=True, assume_valid_sdl=True)
+    return build_ast_schema(document, assume_valid=True, assume_valid_sdl=True)
+
+
+def _bound(schema: GraphQLSchema) -> GraphQLSchema:
     for name, kind in schema.type_map.items():
         if isinstance(kind, GraphQLInterfaceType):
             kind.resolve_type = lambda value, _info, _type: type_name(value)
         if not isinstance(kind, GraphQLObjectType) or name.startswith("__"):
             continue
-        functions = _functions(name)
+        functions = resolvers(name)
         for field_name, field in kind.fields.items():
             _bind(name, field_name, field, functions.get(snake(field_name)))
     return schema
 
 
-def _functions(type_: str) -> dict[str, Resolver]:
-    """The resolvers of a type by name."""
+def resolvers(type_: str) -> dict[str, Resolver]:
+    """The resolvers of a type, by the names of its fields as Python writes them."""
     found: dict[str, Resolver] = {}
     for module_name in _MODULES.get(type_, ()):
         module = importlib.import_module(f"ci.engine.api.{module_name}")
@@ -104,7 +121,7 @@ def _bind(type_: str, name: str, field: GraphQLField, function: Resolver | None)
             defaults[argument.out_name] = value_from_ast_untyped(default)
     if name == "id":
         field.resolve = _identify
-    elif load := _LOAD.fullmatch(name):
+    elif (load := _LOAD.fullmatch(name)) and load[1] in _MODULES:
         field.resolve = _loader(load[1])
     elif function is None:
         field.resolve = _unsupported(f"{type_}.{name}")
