@@ -118,8 +118,17 @@ class ContainerState(Vertex):
     annotations: Pairs = ()
     ports: tuple[ExposedPort, ...] = ()
     healthcheck: Healthcheck | None = None
+    #: An image says that it has none, whatever its base says.
+    no_healthcheck: bool = False
     stop_signal: str = ""
     volumes: tuple[str, ...] = ()
+    #: What runs commands in shell form, where a Dockerfile or its base image says so.
+    shell: tuple[str, ...] = ()
+    #: Instructions for whoever builds a Dockerfile from this image.
+    on_build: tuple[str, ...] = ()
+    author: str = ""
+    #: Docker's deprecated mark of images whose command came from a Dockerfile.
+    args_escaped: bool = False
     #: (registry address, user, password)
     registry_auth: tuple[tuple[str, str, SecretRef], ...] = ()
 
@@ -313,6 +322,11 @@ class ContainerState(Vertex):
             default_args_set=False,
             ports=(*_image_ports(config), *self.ports),
             healthcheck=_image_healthcheck(config),
+            no_healthcheck=(config.get("Healthcheck") or {}).get("Test") == ["NONE"],
+            shell=tuple(config.get("Shell") or ()),
+            on_build=tuple(config.get("OnBuild") or ()),
+            author=image.get("author") or "",
+            args_escaped=bool(config.get("ArgsEscaped")),
             stop_signal=config.get("StopSignal") or "",
             volumes=tuple(sorted(config.get("Volumes") or ())),
         )
@@ -330,13 +344,20 @@ class ContainerState(Vertex):
             "WorkingDir": self.workdir,
             "Labels": dict(self.labels),
             "StopSignal": self.stop_signal,
+            "Shell": list(self.shell),
+            "OnBuild": list(self.on_build),
+            "ArgsEscaped": self.args_escaped,
         }
         image: dict[str, Any] = {"architecture": architecture, "os": os}
         if variant:
             image["variant"] = variant[0]
         image["config"] = {key: value for key, value in config.items() if value}
+        if self.author:
+            image["author"] = self.author
         if self.healthcheck:
             image["config"]["Healthcheck"] = _docker_healthcheck(self.healthcheck)
+        elif self.no_healthcheck:
+            image["config"]["Healthcheck"] = {"Test": ["NONE"]}
         return image
 
 
@@ -400,7 +421,7 @@ def _docker_healthcheck(check: Healthcheck) -> dict[str, Any]:
         "StartInterval": check.start_interval,
     }
     shape: dict[str, Any] = {"Test": ["CMD-SHELL" if check.shell else "CMD", *check.args]}
-    shape |= {key: int(seconds(value) * 1e9) for key, value in times.items() if value}
+    shape |= {key: round(seconds(value) * 1e9) for key, value in times.items() if value}
     if check.retries:
         shape["Retries"] = check.retries
     return shape

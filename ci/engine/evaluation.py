@@ -24,6 +24,7 @@ from ci.engine.vertex import (
     Copy,
     Diff,
     DirectoryRef,
+    DockerCopy,
     ExecMountOutput,
     ExecRootOutput,
     Filter,
@@ -123,6 +124,8 @@ class Evaluation:
                 return await self._edit(tree)
             case Copy():
                 return await self._copy(tree)
+            case DockerCopy():
+                return await self._docker_copy(tree)
             case Filter():
                 return await self._filter(tree)
             case Diff() | DiffText():
@@ -165,6 +168,34 @@ class Evaluation:
         key, below, source = await self._prepared(tree)
         make = partial(self._trees.copy, tree, below, source)
         return await self._over(below, await self._solver.kept("tree", key, make))
+
+    async def _docker_copy(self, tree: DockerCopy) -> Snapshot:
+        """Its record has the whole tree, as an exec's has: what is below need not be looked at."""
+        key = await self._solver.key(tree)
+        found = self._solver.found("copy", key)
+        if found is not None:
+            return found
+        below, *sources = await gather(
+            partial(self._solver.snapshot, tree.tree),
+            *(partial(self._solver.snapshot, source.source.tree) for source in tree.sources),
+        )
+        self._solver.counters.trees += 1
+        made = await anyio.to_thread.run_sync(self._put_copy, tree, below, sources)
+        self._store.put("copy", key, {"layers": list(made)})
+        return made
+
+    def _put_copy(self, tree: DockerCopy, below: Snapshot, sources: list[Snapshot]) -> Snapshot:
+        from ci.engine.dockerfile.copying import copy_layer  # noqa: PLC0415 - only Dockerfiles
+
+        with self._store.guard():
+            layer = copy_layer(
+                tree,
+                self._store.layer_paths(below),
+                [self._store.layer_paths(source) for source in sources],
+                store=self._store,
+                as_root=self._as_root,
+            )
+            return self.on_top(below, layer)
 
     async def _prepared(self, tree: Copy) -> tuple[str, Snapshot, Snapshot]:
         key = await self._solver.key(tree)

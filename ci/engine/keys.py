@@ -18,11 +18,13 @@ from ci.engine.flights import gather
 from ci.engine.git.repository import GitClean, GitTree
 from ci.engine.patterns import EVERYTHING
 from ci.engine.vertex import (
+    BindMount,
     CacheMount,
     Copy,
     Diff,
     DirectoryMount,
     DirectoryRef,
+    DockerCopy,
     Exec,
     ExecMountOutput,
     ExecRootOutput,
@@ -50,6 +52,8 @@ from ci.engine.vertex import (
 __all__ = ["Keys", "fingerprint"]
 
 ContentDigest = Callable[[DirectoryRef | FileRef, Patterns], Awaitable[str]]
+#: Of all that a copy takes.
+TakenDigest = Callable[[DockerCopy | BindMount], Awaitable[str]]
 
 
 def fingerprint(*parts: object) -> str:
@@ -62,12 +66,16 @@ class Keys:
 
     Args:
         content: Gives content digests, evaluating what it must.
+        taken: The same for what copies and binds of a Dockerfile take.
         secrets: Gives fingerprints.
         flavour: What else makes results differ, such as the sandbox's mode.
     """
 
-    def __init__(self, content: ContentDigest, secrets: Secrets, *, flavour: str) -> None:
+    def __init__(
+        self, content: ContentDigest, taken: TakenDigest, secrets: Secrets, *, flavour: str
+    ) -> None:
         self._content = content
+        self._taken = taken
         self._secrets = secrets
         self._flavour = flavour
         self._known: dict[str, str] = {}
@@ -79,6 +87,9 @@ class Keys:
         while link is not None and link.digest not in self._known:
             chain.append(link)
             link = _below(link)
+        copies = [item for item in chain if isinstance(item, DockerCopy) and item.sources]
+        if len(copies) > 1:
+            await gather(*(partial(self._taken, copy) for copy in copies))
         for item in reversed(chain):
             below = _below(item)
             base = self._known[below.digest] if below is not None else ""
@@ -142,6 +153,11 @@ class Keys:
                     for part in vertex.parts()
                 ]
                 return fingerprint(kind, base, *parts)
+            case DockerCopy():
+                taken = await self._taken(vertex) if vertex.sources else ""
+                return fingerprint(
+                    kind, base, vertex.destination, taken, vertex.owner or "", vertex.mode
+                )
             case Filter():
                 return fingerprint("content", await self._content(vertex.source, vertex.patterns))
             case Diff() | DiffText():
@@ -172,7 +188,7 @@ class Keys:
             "Exec", self._flavour, base, exec_.args, exec_.env, tuple(secrets), exec_.workdir,
             exec_.user, tuple(mounts), tuple(services), exec_.stdin, exec_.redirect_stdin,
             exec_.redirect_stdout, exec_.redirect_stderr, str(exec_.expect),
-            exec_.insecure_root_capabilities, exec_.no_init, exec_.platform,
+            exec_.insecure_root_capabilities, exec_.no_init, exec_.offline, exec_.platform,
         )  # fmt: skip
 
     async def _mount(self, mount: Mount) -> str:
@@ -184,7 +200,11 @@ class Keys:
             case FileMount():
                 content = await self._whole(mount.source)
                 name = posixpath.basename(mount.source.path)
-                return fingerprint(kind, mount.path, name, content, mount.owner or "")
+                return fingerprint(
+                    kind, mount.path, name, content, mount.owner or "", mount.read_only
+                )
+            case BindMount():
+                return fingerprint(kind, mount.path, await self._taken(mount), mount.read_only)
             case CacheMount():
                 return fingerprint(kind, mount.path, mount.volume)
             case SecretMount():
@@ -200,7 +220,7 @@ class Keys:
 def _below(vertex: Vertex) -> Tree | Exec | None:
     """What a vertex is built on, where that is its own chain."""
     match vertex:
-        case NewFile() | NewDirectory() | Symlink() | Copy() | Without() | Edit():
+        case NewFile() | NewDirectory() | Symlink() | Copy() | DockerCopy() | Without() | Edit():
             return vertex.tree
         case ExecRootOutput() | ExecMountOutput():
             return vertex.exec

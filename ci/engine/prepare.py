@@ -127,6 +127,7 @@ class Prepared:
             make_workdir=make_workdir,
             user=self.account.identity,
             confined=not exec_.insecure_root_capabilities,
+            offline=exec_.offline,
             joined=self._inputs.attachment.namespaces is not None
             and self._inputs.attachment.namespaces.user is not None,
         )
@@ -163,7 +164,7 @@ class Prepared:
         for mount in self._exec.mounts:
             if isinstance(mount, DirectoryMount) and not mount.read_only:
                 mounts[mount.path] = self._areas[mount.path].take(self._store, maker)
-            elif isinstance(mount, FileMount):
+            elif isinstance(mount, FileMount) and not mount.read_only:
                 mounts[mount.path] = self._store.add_layer(self._files[mount.path].parent)
         return Written(root=self._root.take(self._store, maker), mounts=mounts)
 
@@ -222,7 +223,8 @@ class Prepared:
                 self._mount_file(mount)
             case CacheMount():
                 source = str(self._volume(mount))
-                self._add(Bind(target=self._target(mount, directory=True), source=source))
+                target = self._target(mount, directory=True)
+                self._add(Bind(target=target, source=source, read_only=mount.read_only))
             case TmpfsMount():
                 target = self._target(mount, directory=True)
                 self._add(Tmpfs(target=target, size_bytes=mount.size_bytes))
@@ -248,6 +250,10 @@ class Prepared:
     def _mount_file(self, mount: FileMount) -> None:
         tree = MergedTree(self._store.layer_paths(self._inputs.mounts[mount.path]))
         entry = tree.require(mount.source.path, "file")
+        if mount.read_only:
+            target = self._target(mount, directory=False)
+            self._add(Bind(target=target, source=entry.host, read_only=True))
+            return
         folder = self._folder / f"file-{len(self._files)}"
         folder.mkdir()
         name = posixpath.basename(mount.source.path)
@@ -268,6 +274,8 @@ class Prepared:
             if mount.owner is not None:
                 owner = owner_ids(self._root.base, mount.owner.spec)
                 set_owner(str(folder), *owner, as_root=self._as_root)
+            if mount.permissions is not None:
+                os.chmod(folder, mount.permissions)
 
         return self._store.volume(mount.volume, prepare=prepare)
 

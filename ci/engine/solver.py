@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,7 @@ import anyio
 from ci.engine.claims import claimed
 from ci.engine.delta import Pair, differences
 from ci.engine.digest import TreeHasher, lone_file_digest
+from ci.engine.dockerfile.digests import TakenDigests
 from ci.engine.evaluation import Evaluation
 from ci.engine.execs import ExecRunner, Finished, ServiceProcess
 from ci.engine.execution import (
@@ -46,6 +48,7 @@ from ci.engine.search import Match, Search
 from ci.engine.store import Store
 from ci.engine.trees import directory
 from ci.engine.vertex import (
+    BindMount,
     CacheMount,
     Copy,
     DirectoryMount,
@@ -148,7 +151,8 @@ class Solver:
     async def __aenter__(self) -> Self:
         mode = await anyio.to_thread.run_sync(self.sandbox.mode)
         self._flights = Flights()
-        self._keys = Keys(self.content_digest, self.secrets, flavour=mode.value)
+        taken = TakenDigests(self)
+        self._keys = Keys(self.content_digest, taken.of, self.secrets, flavour=mode.value)
         self._evaluation = Evaluation(self, as_root=mode is not Mode.ONE_UID)
         return self
 
@@ -206,7 +210,11 @@ class Solver:
         return record if record is not None and self._outputs.whole(record) else None
 
     async def _run(self, exec_: Exec) -> Record:
-        async with self.services.attach(exec_.services) as attachment:
+        exec_ = await self._with_binds(exec_)
+        attached = (
+            nullcontext(Attachment()) if exec_.offline else self.services.attach(exec_.services)
+        )
+        async with attached as attachment:
             inputs = await self._inputs(exec_, attachment)
             self.counters.execs += 1
             self._emit(ExecStarted(exec=exec_))
@@ -231,6 +239,22 @@ class Solver:
             below = () if path in inputs.files else inputs.mounts[path]
             mounts[path] = {"layers": list(self._evaluation.on_top(below, layer))}
         return self._outputs.record(finished, root, mounts)
+
+    async def _with_binds(self, exec_: Exec) -> Exec:
+        """The exec with its binds as what they turn out to be: directories or files."""
+        if not any(isinstance(mount, BindMount) for mount in exec_.mounts):
+            return exec_
+        mounts = await gather(*(partial(self._bound, mount) for mount in exec_.mounts))
+        return replace(exec_, mounts=tuple(mounts))
+
+    async def _bound(self, mount: Mount) -> Mount:
+        if not isinstance(mount, BindMount):
+            return mount
+        found = await self.stat(mount.source)
+        if found is not None and found.kind == "file":
+            file = FileRef(tree=mount.source.tree, path=found.path)
+            return FileMount(path=mount.path, source=file, read_only=mount.read_only)
+        return DirectoryMount(path=mount.path, source=mount.source, read_only=mount.read_only)
 
     async def _inputs(self, exec_: Exec, attachment: Attachment) -> Inputs:
         """Evaluate all that an exec needs."""
@@ -323,14 +347,21 @@ class Solver:
         """The cache key of a vertex."""
         return await self._keys.of(vertex)
 
+    def found(self, kind: str, key: str) -> Snapshot | None:
+        """Layers by a record of the store; None, and no record, where they are not there."""
+        record = self.store.get(kind, key)
+        if record is None:
+            return None
+        snapshot = tuple(record["layers"])
+        if self.store.has_layers(snapshot):
+            return snapshot
+        self.store.drop(kind, key)
+        return None
+
     async def kept(self, kind: str, key: str, make: Callable[[], Layer | None]) -> Snapshot:
         """Layers by a record of the store; a record that lost its layers is made again."""
-        record = self.store.get(kind, key)
-        if record is not None:
-            snapshot = tuple(record["layers"])
-            if self.store.has_layers(snapshot):
-                return snapshot
-            self.store.drop(kind, key)
+        if (found := self.found(kind, key)) is not None:
+            return found
         self.counters.trees += 1
         layer = await anyio.to_thread.run_sync(self._guarded, make)
         made: Snapshot = () if layer is None else (layer,)

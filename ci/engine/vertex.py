@@ -18,11 +18,14 @@ from blake3 import blake3
 from ci.engine.health import DEFAULT_TIMING, HealthTiming
 
 __all__ = [
+    "BindMount",
     "CacheMount",
     "Copy",
+    "CopySource",
     "Diff",
     "DirectoryMount",
     "DirectoryRef",
+    "DockerCopy",
     "Exec",
     "ExecMountOutput",
     "ExecRootOutput",
@@ -223,6 +226,37 @@ class Copy(Tree):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class CopySource(Vertex):
+    """What a DockerCopy takes of one tree."""
+
+    #: Where ``path`` starts; or the one file to take.
+    source: DirectoryRef | FileRef
+    #: A file, a directory, or a pattern as Go's filepath.Match takes it.
+    path: str = "/"
+    #: What does not count, relative to what ``path`` matches (dockerignore syntax).
+    exclude: tuple[str, ...] = ()
+    #: Take what of ``path`` matches this, with the folders on the way (``--parents``).
+    below: str = ""
+    #: Extract what is an archive.
+    unpack: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DockerCopy(Tree):
+    """``tree`` after COPY or ADD of a Dockerfile; without sources, the destination's folders."""
+
+    tree: Tree
+    #: Absolute; a slash at its end says that it is a directory.
+    destination: str
+    sources: tuple[CopySource, ...] = ()
+    owner: Owner | None = None
+    #: As ``--chmod`` takes it; empty keeps permissions.
+    mode: str = ""
+    #: Where the instruction stands, for messages.
+    origin: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Without(Tree):
     """``tree`` less these paths; a path may be a glob pattern; what is not there is no error."""
 
@@ -307,6 +341,15 @@ class FileMount(Mount):
 
     source: FileRef
     owner: Owner | None = None
+    read_only: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BindMount(Mount):
+    """A directory or file, whichever it turns out to be; what is written to it is dropped."""
+
+    source: DirectoryRef
+    read_only: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -318,6 +361,9 @@ class CacheMount(Mount):
     sharing: Sharing = Sharing.SHARED
     source: DirectoryRef | None = None
     owner: Owner | None = None
+    #: Of the volume when it is made.
+    permissions: int | None = None
+    read_only: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -377,6 +423,8 @@ class Exec(Vertex):
     expect: Expect = Expect.SUCCESS
     insecure_root_capabilities: bool = False
     no_init: bool = False
+    #: It reaches no network, not even services.
+    offline: bool = False
     platform: str = ""
     #: Values that the command sees but that are no input of any key.
     volatile_env: tuple[tuple[str, str], ...] = field(default=(), compare=False)

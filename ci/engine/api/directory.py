@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ci.engine.api.context import Context
 from ci.engine.api.context import owner as owner_of
 from ci.engine.api.host import absolute
 from ci.engine.api.listing import is_there, stat_of
 from ci.engine.api.values import Stat
-from ci.engine.container import join
-from ci.engine.refusal import Refusal
+from ci.engine.container import ContainerState, join
+from ci.engine.images.oci import Platform
+from ci.engine.refusal import Refusal, Unsupported
 from ci.engine.vertex import (
     Copy,
     Diff,
@@ -21,6 +22,7 @@ from ci.engine.vertex import (
     NewDirectory,
     NewFile,
     Patterns,
+    SecretRef,
     Symlink,
     Tree,
     Without,
@@ -30,6 +32,7 @@ __all__ = [
     "diff",
     "digest",
     "directory",
+    "docker_build",
     "entries",
     "exists",
     "export",
@@ -81,6 +84,39 @@ def name(source: DirectoryRef, _: Context) -> str:
 def directory(source: DirectoryRef, _: Context, *, path: str) -> DirectoryRef:
     """A directory below."""
     return DirectoryRef(tree=source.tree, path=_at(source, path))
+
+
+async def docker_build(
+    source: DirectoryRef,
+    ctx: Context,
+    *,
+    dockerfile: str,
+    build_args: Sequence[Mapping[str, str]],
+    target: str,
+    secrets: Sequence[str],
+    no_init: bool,
+    platform: str | None = None,
+    ssh: str | None = None,
+) -> ContainerState:
+    """The container that a Dockerfile of the directory describes; it is built when it is used."""
+    from ci.engine.dockerfile.build import build  # noqa: PLC0415 - only where it is asked for
+
+    if ssh:
+        raise Unsupported("Directory.dockerBuild(ssh:)")
+    if platform and Platform.parse(ctx.platform).rank(vars(Platform.parse(platform))) != 0:
+        raise Unsupported("Directory.dockerBuild(platform:)", f"{platform} on {ctx.platform}")
+    passed = [ctx.get(secret, SecretRef) for secret in secrets]
+    return await build(
+        ctx.solver,
+        ctx.images.base,
+        source,
+        dockerfile=_at(DirectoryRef(tree=source.tree), dockerfile)[1:],
+        platform=ctx.platform,
+        build_args={pair["name"]: pair["value"] for pair in build_args},
+        target=target,
+        secrets={ctx.secrets.label(secret): secret for secret in passed},
+        no_init=no_init,
+    )
 
 
 def file(source: DirectoryRef, _: Context, *, path: str) -> FileRef:

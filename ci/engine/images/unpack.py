@@ -91,7 +91,10 @@ class LayerUnpacker:
         lowers: Sequence[Path] = (),
         flat: bool = False,
         as_root: bool | None = None,
+        whiteouts: bool = True,
     ) -> None:
+        """Start with no entry; without ``whiteouts``, names that begin with ``.wh.`` are plain."""
+        self._whiteouts = whiteouts
         self._root = folder
         self._below = MergedTree([str(lower) for lower in lowers])
         self._flat = flat
@@ -130,12 +133,13 @@ class LayerUnpacker:
             if member.isdir():
                 self._describe((), member)
             return
-        if parts[-1] != _OPAQUE_MARKER and any(part.startswith(_AUFS) for part in parts):
+        marked = self._whiteouts and parts[-1].startswith(_WHITEOUT)
+        if self._whiteouts and parts[-1] != _OPAQUE_MARKER and _is_aufs(parts):
             return
         parent = self._folder(parts[:-1])
-        if parts[-1] == _OPAQUE_MARKER:
+        if marked and parts[-1] == _OPAQUE_MARKER:
             self._hide_below(parent)
-        elif parts[-1].startswith(_WHITEOUT):
+        elif marked:
             self._whiteout((*parent, parts[-1].removeprefix(_WHITEOUT)))
         else:
             self._put((*parent, parts[-1]), member, content)
@@ -391,6 +395,10 @@ class LayerUnpacker:
         elif stat.S_ISDIR(status.st_mode):
             for entry in list(self._path(parts).iterdir()):
                 self._clear((*parts, entry.name))
+
+
+def _is_aufs(parts: Parts) -> bool:
+    return any(part.startswith(_AUFS) for part in parts)
 
 
 def _parts(name: str) -> Parts:

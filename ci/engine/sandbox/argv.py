@@ -98,6 +98,8 @@ class Plan:
     confined: bool = True
     #: As many as one process may have; 0 leaves the limit as it is.
     open_files: int = 0
+    #: It has no network but its own loopback.
+    offline: bool = False
     #: It joins namespaces of the session first, and so is root in a user namespace already.
     joined: bool = False
 
@@ -127,6 +129,7 @@ def arguments(
     """
     hidden = ["--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     hidden += ["--die-with-parent", "--new-session", "--json-status-fd", str(fds.status)]
+    hidden += ["--unshare-net"] if plan.offline else []
     if plan.mode is Mode.ONE_UID:
         if not plan.joined:
             hidden += ["--unshare-user", "--uid", "0", "--gid", "0"]

@@ -1,0 +1,116 @@
+"""Digests of what copies and binds of a Dockerfile take: their part of cache keys."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+
+from ci.engine.digest import file_digest
+from ci.engine.dockerfile.fault import told
+from ci.engine.dockerfile.taking import Match, literal, matches, taken_digest
+from ci.engine.flights import gather
+from ci.engine.host import KnownDigests
+from ci.engine.keys import fingerprint
+from ci.engine.layers import Snapshot
+from ci.engine.merged import MergedTree
+from ci.engine.patterns import EVERYTHING
+from ci.engine.vertex import (
+    BindMount,
+    CopySource,
+    DirectoryRef,
+    DockerCopy,
+    HostDirectory,
+    HostFile,
+    Http,
+    Tree,
+)
+from ci.errors import CiError
+
+if TYPE_CHECKING:
+    from ci.engine.solver import Solver
+
+__all__ = ["TakenDigests"]
+
+
+class TakenDigests:
+    """Digests of one session; each is looked up in the store, or made once."""
+
+    def __init__(self, solver: Solver) -> None:
+        self._solver = solver
+
+    async def of(self, vertex: DockerCopy | BindMount) -> str:
+        """Hex BLAKE3 of all that the vertex takes of other trees.
+
+        Raises:
+            CiError: something of it is missing.
+        """
+        return await self._solver.once("taken " + vertex.digest, partial(self._of, vertex))
+
+    async def _of(self, vertex: DockerCopy | BindMount) -> str:
+        if isinstance(vertex, BindMount):
+            source = CopySource(
+                source=DirectoryRef(tree=vertex.source.tree), path=vertex.source.path
+            )
+            return await self._source(source, bound=True)
+        calls = [partial(self._source, source) for source in vertex.sources]
+        if any([await self._recorded(source) is None for source in vertex.sources]):
+            # What it is put on is most likely to be made too: at once, then.
+            calls.append(partial(self._ahead, vertex.tree))
+        try:
+            digests = await gather(*calls)
+        except CiError as error:
+            raise told(vertex.origin, error) from error
+        return fingerprint(*digests[: len(vertex.sources)])
+
+    async def _ahead(self, tree: Tree) -> str:
+        await self._solver.snapshot(tree)
+        return ""
+
+    async def _source(self, source: CopySource, *, bound: bool = False) -> str:
+        tree = source.source.tree
+        if _is_whole(source) and isinstance(tree, HostDirectory):
+            return await self._solver.content_digest(source.source, EVERYTHING)
+        key = await self._key(source, bound=bound)
+        record = self._solver.store.get("taken", key)
+        if record is not None:
+            return str(record["digest"])
+        snapshot = await self._solver.snapshot(tree)
+        digest = await anyio.to_thread.run_sync(partial(self._hash, snapshot, source, bound=bound))
+        self._solver.store.put("taken", key, {"digest": digest})
+        return digest
+
+    async def _recorded(self, source: CopySource) -> str | None:
+        """What the store has of a source, unless the source is to be made first."""
+        if isinstance(source.source.tree, HostDirectory):
+            return ""
+        record = self._solver.store.get("taken", await self._key(source, bound=False))
+        return None if record is None else str(record["digest"])
+
+    async def _key(self, source: CopySource, *, bound: bool) -> str:
+        tree = source.source.tree
+        if isinstance(tree, HostDirectory | HostFile | Http):
+            base = fingerprint("layers", await self._solver.snapshot(tree))
+        else:
+            base = await self._solver.key(tree)
+        return fingerprint(
+            "taken", base, type(source.source).__name__, source.source.path, source.path,
+            source.exclude, source.below, bound,
+        )  # fmt: skip
+
+    def _hash(self, snapshot: Snapshot, source: CopySource, *, bound: bool) -> str:
+        tree = MergedTree(self._solver.store.layer_paths(snapshot))
+        found = [Match("", literal(tree, "/", source.path))] if bound else matches(tree, source)
+        if isinstance(source.source.tree, HostDirectory):
+            return taken_digest(tree, found, source, KnownDigests(self._solver.store, snapshot[0]))
+        return taken_digest(tree, found, source, lambda entry: file_digest(entry.host))
+
+
+def _is_whole(source: CopySource) -> bool:
+    return (
+        isinstance(source.source, DirectoryRef)
+        and source.source.path == source.path == "/"
+        and not source.exclude
+        and not source.below
+    )
