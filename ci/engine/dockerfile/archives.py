@@ -82,5 +82,5 @@ def extract(
             if owner is not None:
                 member.uid, member.gid = owner
             unpacker.add(member, cast("Readable", tar.fileobj))
-            tar.members.clear()
+            tar.members.clear()  # type: ignore[attr-defined]
         unpacker.finish()
