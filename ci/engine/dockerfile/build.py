@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from ci.engine.container import DEFAULT_PATH, ContainerState
+from ci.engine.container import ContainerState
 from ci.engine.dockerfile.context import open_context
 from ci.engine.dockerfile.fault import DockerfileError, told
 from ci.engine.dockerfile.instructions import Instruction
@@ -20,6 +20,7 @@ from ci.engine.dockerfile.plan import SCRATCH, Plan, Stage, make_plan, reference
 from ci.engine.dockerfile.state import Request, StageState, Surroundings
 from ci.engine.flights import gather
 from ci.engine.images.oci import Platform
+from ci.engine.sandbox.argv import DEFAULT_PATH
 from ci.engine.solver import Solver
 from ci.engine.vertex import DirectoryRef, Scratch, SecretMount, SecretRef, Tree
 from ci.errors import CiError
