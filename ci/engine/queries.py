@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -186,6 +187,8 @@ def describe(error: GraphQLError) -> dict[str, Any]:
         described["message"] = str(cause)
         if isinstance(cause, Refusal) and cause.extensions:
             described["extensions"] = dict(cause.extensions)
+    elif isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG:
+        described["message"] = str(Refusal("path", got="a name that is too long"))
     elif cause is not None and not isinstance(cause, GraphQLError):
         place = ".".join(map(str, error.path or ()))
         log_crash(cause, place)

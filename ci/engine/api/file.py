@@ -152,7 +152,7 @@ def _replaced(
     if not search:
         raise Refusal("withReplaced", got="an empty search", expected="the text to replace")
     start = 0
-    for _ in range((line or 1) - 1):
+    for _ in range(min((line or 1) - 1, data.count(b"\n") + 1)):
         start = data.find(b"\n", start) + 1 or len(data)
     count = data.count(search, start)
     if count == 0:

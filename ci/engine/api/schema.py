@@ -14,7 +14,9 @@ from graphql import (
     GraphQLInterfaceType,
     GraphQLObjectType,
     GraphQLResolveInfo,
+    GraphQLScalarType,
     GraphQLSchema,
+    GraphQLString,
     build_ast_schema,
     extend_schema,
     parse,
@@ -23,7 +25,7 @@ from graphql import (
 
 from ci.engine.api.context import Context
 from ci.engine.ids import type_name
-from ci.engine.refusal import Unsupported
+from ci.engine.refusal import Refusal, Unsupported
 from ci.engine.vertex import Vertex
 
 __all__ = ["SDL", "UNSERVED", "build", "build_whole", "resolvers", "snake"]
@@ -61,6 +63,9 @@ _MODULES = {
     "Socket": (),
 }
 
+#: Arguments that are the content of files and the like; in all others a NUL has no meaning.
+_CONTENTS = frozenset({"contents", "patch", "plaintext", "replacement", "search", "stdin"})
+
 _LOAD = re.compile(r"load(\w+)FromID")
 _KEYWORDS = {"from": "from_", "import": "import_"}
 
@@ -91,6 +96,12 @@ def _declared() -> GraphQLSchema:
 
 
 def _bound(schema: GraphQLSchema) -> GraphQLSchema:
+    for name in ("JSON", "Platform"):  # SDKs write both as strings; any literal would do else
+        scalar = schema.type_map[name]
+        assert isinstance(scalar, GraphQLScalarType)  # noqa: S101 - the SDL says so
+        scalar.parse_value = GraphQLString.parse_value  # type: ignore[method-assign]
+        scalar.coerce_input_value = GraphQLString.coerce_input_value
+        scalar.coerce_input_literal = GraphQLString.coerce_input_literal
     for name, kind in schema.type_map.items():
         if isinstance(kind, GraphQLInterfaceType):
             kind.resolve_type = lambda value, _info, _type: type_name(value)
@@ -129,8 +140,10 @@ def _bind(type_: str, name: str, field: GraphQLField, function: Resolver | None)
         field.resolve = _call(function, defaults)
 
 
-def _identify(source: Vertex, info: GraphQLResolveInfo[Context]) -> str:
+def _identify(source: Vertex | None, info: GraphQLResolveInfo[Context]) -> str:
     """The ``id`` field of every type."""
+    if source is None:
+        raise Unsupported("Query.id")
     return info.context.objects.id(source)
 
 
@@ -163,6 +176,15 @@ def _call(function: Resolver, defaults: dict[str, Any]) -> Resolver:
         for argument, default in defaults.items():
             if arguments.get(argument) is None:
                 arguments[argument] = default
+        for argument, value in arguments.items():
+            if argument not in _CONTENTS and _has_nul(value):
+                raise Refusal(argument, got="a NUL character", expected="text without one")
         return function(source, info.context, **arguments)
 
     return resolve
+
+
+def _has_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    return isinstance(value, list) and any(_has_nul(each) for each in value)

@@ -190,6 +190,27 @@ async def test_the_answer_about_the_schema_is_kept_in_the_store(tmp_path):
                 assert (await http.post(url, json={"query": query})).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("{id}", "Query.id is not supported"),
+        ("{json{withContents(contents:7){id}}}", "String cannot represent"),
+        ('{directory{findUp(name:"a\\u0000b",start:"")}}', "name: got a NUL character"),
+        ('{file(name:"' + "x" * 300 + '",contents:""){size}}', "a name that is too long"),
+    ],
+)
+async def test_values_that_make_no_sense_are_errors_of_the_caller(client, query, message):
+    response = await client.ask(query)
+    assert message in response["errors"][0]["message"]
+
+
+async def test_a_line_far_behind_a_files_end_is_told_at_once(client):
+    replaced = 'withReplaced(search:"a",replacement:"b",firstFrom:2147483647){id}'
+    query = '{file(name:"f",contents:"a"){' + replaced + "}}"
+    with anyio.fail_after(30):
+        assert "no such text" in (await client.error(query))["message"]
+
+
 # -- hostile clients -----------------------------------------------------------------------------
 
 
