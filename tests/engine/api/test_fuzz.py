@@ -231,7 +231,7 @@ def plainest(kind: GraphQLInputType, ids: list[str]) -> str:
         case GraphQLList():
             return f"[{plainest(kind.of_type, ids)}]"
         case GraphQLEnumType():
-            return next(iter(kind.values))
+            return str(next(iter(kind.values)))
         case GraphQLInputObjectType():
             return "{}"
     plain = {"Int": "1", "Boolean": "true", "Float": "1", "ID": json.dumps(ids[-1])}
