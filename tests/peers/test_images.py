@@ -104,7 +104,9 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., s
 
 
 def call(*args: str | Path, **options: Any) -> str:
-    done = subprocess.run(args, capture_output=True, text=True, check=False, **options)
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        args, capture_output=True, text=True, check=False, **options
+    )
     assert done.returncode == 0, f"{args}: {done.stdout}{done.stderr}"
     return done.stdout
 
@@ -305,7 +307,7 @@ CMD ["id -u; pwd; cat file; echo $GREETING"]
 
 
 @pytest.fixture
-async def context(image, tmp_path) -> Path:
+async def context(image: Any, tmp_path: Path) -> Path:
     """A folder with that Dockerfile, and ``base.tar``."""
     folder = tmp_path / "context"
     folder.mkdir()
