@@ -41,7 +41,7 @@ system:
 
 # Other people's tools, against which images are tested, and an assembler.
 test-system: system
-	@./.ci/system-packages docker-registry htpasswd:apache2-utils skopeo as:binutils
+	@./.ci/system-packages docker-registry htpasswd:apache2-utils openssl skopeo as:binutils
 
 demo: system install
 	$(BIN)/python examples/demo.py

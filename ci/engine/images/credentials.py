@@ -68,6 +68,7 @@ class Credentials:
         self._environ = dict(os.environ if environ is None else environ)
         #: Helpers are asked once for each registry.
         self._found: dict[str, Login | None] = {}
+        self._looking = anyio.Lock()
 
     def with_given(self, given: Mapping[str, tuple[str, str]]) -> Credentials:
         """These, and others that win over them."""
@@ -82,9 +83,10 @@ class Credentials:
         host = _host(host)
         if pair := self._given.get(host):
             return Login(*pair)
-        if host not in self._found:
-            self._found[host] = await self._look_up(host)
-        return self._found[host]
+        async with self._looking:
+            if host not in self._found:
+                self._found[host] = await self._look_up(host)
+            return self._found[host]
 
     async def _look_up(self, host: str) -> Login | None:
         keys = [_HUB_KEY, DOCKER_HUB] if host == DOCKER_HUB else [host]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import ssl
 import subprocess
 import time
 import urllib.request
@@ -23,7 +24,7 @@ log: {{level: error}}
 storage:
   filesystem: {{rootdirectory: {folder}/data}}
   delete: {{enabled: true}}
-http: {{addr: 127.0.0.1:{port}, secret: none}}
+http: {{addr: 127.0.0.1:{port}, secret: none{tls}}}
 {auth}
 """
 
@@ -63,13 +64,23 @@ def image(tmp_path: Path) -> Path:
 class RegistryServer:
     """Debian's docker-registry, started by hand."""
 
-    def __init__(self, folder: Path, login: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        login: tuple[str, str] | None = None,
+        *,
+        certificate: Path | None = None,
+        auth: str = "",
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.host = f"127.0.0.1:{self.port}"
         folder.mkdir()
-        auth = ""
+        tls = (
+            f", tls: {{certificate: {certificate}, key: {certificate}.key}}" if certificate else ""
+        )
+        self._scheme = "https" if certificate else "http"
         if login:
             hashed = subprocess.run(
                 ["htpasswd", "-nbB", *login], check=True, capture_output=True, text=True
@@ -77,7 +88,7 @@ class RegistryServer:
             (folder / "htpasswd").write_text(hashed)
             auth = f"auth: {{htpasswd: {{realm: towpath, path: {folder}/htpasswd}}}}"
         config = folder / "config.yml"
-        config.write_text(_CONFIG.format(folder=folder, port=self.port, auth=auth))
+        config.write_text(_CONFIG.format(folder=folder, port=self.port, auth=auth, tls=tls))
         self._log = (folder / "log").open("wb")
         self._process = subprocess.Popen(
             ["docker-registry", "serve", str(config)], stdout=self._log, stderr=self._log
@@ -88,7 +99,8 @@ class RegistryServer:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             try:
-                with urllib.request.urlopen(f"http://{self.host}/v2/", timeout=5):
+                url = f"{self._scheme}://{self.host}/v2/"
+                with urllib.request.urlopen(url, timeout=5, context=_anyone()):
                     return
             except HTTPError as answer:
                 answer.close()
@@ -104,9 +116,31 @@ class RegistryServer:
         self._log.close()
 
 
+def _anyone() -> ssl.SSLContext:
+    """Whether the registry answers is all that is asked."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for loopback that signs itself; its key is beside it."""
+    require("openssl")
+    folder = tmp_path_factory.mktemp("certificate")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+         "-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost",
+         "-out", folder / "ca.crt", "-keyout", folder / "ca.crt.key"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return folder / "ca.crt"
+
+
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
-    _require("docker-registry")
+    require("docker-registry")
     server = RegistryServer(tmp_path_factory.mktemp("registry") / "open")
     yield server
     server.stop()
@@ -115,7 +149,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServe
 @pytest.fixture(scope="session")
 def guarded_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
     """One that wants the user ``ada`` with the password ``engine no. 1``."""
-    _require("docker-registry", "htpasswd")
+    require("docker-registry", "htpasswd")
     server = RegistryServer(
         tmp_path_factory.mktemp("registry") / "guarded", ("ada", "engine no. 1")
     )
@@ -123,7 +157,10 @@ def guarded_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Regis
     server.stop()
 
 
-def _require(*programs: str) -> None:
+def require(*programs: str) -> None:
+    """Skip where one of them is not on this machine."""
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
-        pytest.skip(f"needs {' and '.join(missing)}: apt-get install docker-registry apache2-utils")
+        pytest.skip(
+            f"needs {' and '.join(missing)}: apt-get install docker-registry apache2-utils openssl"
+        )
