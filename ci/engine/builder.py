@@ -67,9 +67,11 @@ class LayerBuilder:
             NoSuchPath: something on the way is no directory.
         """
         host = self.host(path)
-        if path == "/" or os.path.isdir(host):
+        if path == "/":
             return host
         self.ensure_directory(path.rpartition("/")[0] or "/")
+        if os.path.isdir(host) and not os.path.islink(host):
+            return host
         entry = self._base.lookup(path, follow=False)
         if os.path.lexists(host) or (entry is not None and not entry.is_directory):
             raise NoSuchPath(f"path {path!r}", got="a file", expected="a directory")

@@ -60,7 +60,7 @@ def export_directory(tree: MergedTree, root: Entry | None, target: Path, *, wipe
             else:
                 _write_entry(entry, host)
         for host, status in reversed(folders):
-            os.chmod(host, stat.S_IMODE(status.st_mode))
+            os.chmod(host, _mode(status))
             os.utime(host, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
@@ -158,8 +158,13 @@ def _write_file(entry: Entry, host: str) -> None:
 
 def _copy(entry: Entry, place: str) -> None:
     shutil.copyfile(entry.host, place)
-    os.chmod(place, stat.S_IMODE(entry.status.st_mode))
+    os.chmod(place, _mode(entry.status))
     os.utime(place, ns=(entry.status.st_atime_ns, entry.status.st_mtime_ns))
+
+
+def _mode(status: os.stat_result) -> int:
+    """Its permissions, but not whose rights a program takes: on the host the owner is another."""
+    return stat.S_IMODE(status.st_mode) & ~(stat.S_ISUID | stat.S_ISGID)
 
 
 def _sweep(folder: str) -> None:

@@ -133,7 +133,7 @@ def import_file(store: Store, path: str) -> Import:
         raise _unreadable(path, error) from error
     name = os.path.basename(path)
     root = Entry("/", os.path.dirname(path), parent, (os.path.dirname(path),))
-    entries = [(name, Entry("/" + name, path, status))]
+    entries = [(name, Entry("/" + name, os.path.realpath(path), status))]
     place = f"file\0{path}"
     stamp = _fingerprint(None, entries)
     with store.guard():
@@ -263,7 +263,9 @@ class _Importer:
 
     def _copy(self, path: str, entry: Entry, target: str) -> None:
         """Copy a file; its digest is that of the copy, whatever the original becomes."""
-        source = os.open(entry.host, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        # A link in the place of what was a file when it was looked at leads anywhere.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+        source = os.open(entry.host, flags)
         try:
             before = os.fstat(source)
             if not stat.S_ISREG(before.st_mode):

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ci.engine.beneath import make_place, write_beneath
 from ci.engine.builder import LayerBuilder, set_owner
 from ci.engine.execution import Attachment
 from ci.engine.layers import Layer, Snapshot, remove_tree
@@ -178,10 +179,7 @@ class Prepared:
             return
         for mount in self._exec.mounts:
             if mount.path == holder and isinstance(mount, CacheMount):
-                folder = self._volume(mount)
-                target = folder / os.path.relpath(place, holder)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(content)
+                write_beneath(str(self._volume(mount)), place[len(holder) :], content)
 
     # -- mounts --------------------------------------------------------------------------------
 
@@ -206,11 +204,19 @@ class Prepared:
         holder = self._holder(posixpath.dirname(mount.path))
         area = self._areas.get(holder)
         if area is None:
-            return mount.path
+            return self._outside_areas(holder, mount.path, directory=directory)
         place = area.ephemeral.add_mount_point(
             mount.path[len(holder.rstrip("/")) :], directory=directory
         )
         return area.target.rstrip("/") + place
+
+    def _outside_areas(self, holder: str, path: str, *, directory: bool) -> str:
+        """A place in what no layer makes. In a cache volume a link might lead out of it."""
+        for mount in self._exec.mounts:
+            if mount.path == holder and isinstance(mount, CacheMount):
+                below = path[len(holder) :]
+                return holder + make_place(str(self._volume(mount)), below, directory=directory)
+        return path
 
     def _mount(self, mount: Mount) -> None:
         match mount:
@@ -315,7 +321,7 @@ class Prepared:
         holder = self._holder(wanted)
         area = self._areas.get(holder)
         if area is None:
-            return wanted, True
+            return self._outside_areas(holder, wanted, directory=True), True
         below = wanted[len(holder.rstrip("/")) :] or "/"
         try:
             place = area.base.resolve(below)
