@@ -11,6 +11,7 @@ import anyio
 
 from ci.engine.container import ContainerState
 from ci.engine.images import Images, ResolvedImage
+from ci.engine.images.endpoint import Endpoint
 from ci.engine.images.oci import Platform
 from ci.engine.secrets import Secrets
 from ci.engine.vertex import SecretRef
@@ -18,6 +19,8 @@ from ci.engine.vertex import SecretRef
 __all__ = ["ImageUse", "Pulls"]
 
 Auth = Sequence[tuple[str, str, SecretRef]]
+#: Address, platform, and where the registry is if not where the address says.
+_Key = tuple[str, str, Endpoint | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,27 +42,33 @@ class Pulls:
     def __init__(self, images: Images, secrets: Secrets) -> None:
         self._images = images
         self._secrets = secrets
-        self._resolved: dict[tuple[str, str], ResolvedImage] = {}
-        self._locks: dict[tuple[str, str], anyio.Lock] = {}
+        self._resolved: dict[_Key, ResolvedImage] = {}
+        self._locks: dict[_Key, anyio.Lock] = {}
 
-    async def base(self, container: ContainerState, address: str) -> ContainerState:
-        """The container on that image.
+    async def base(
+        self, container: ContainerState, address: str, *, place: Endpoint | None = None
+    ) -> ContainerState:
+        """The container on that image, whose registry is at ``place``, or where its name says.
 
         Raises:
             CiError: it is nowhere to be had.
         """
-        image = await self._resolve(address, container.platform, container.registry_auth)
+        image = await self._resolve(address, container.platform, container.registry_auth, place)
         named = image.reference
         reference = named if "@" in named else f"{named}@{image.digest}"
         return container.from_image(reference, image.digest, image.config, container.platform)
 
-    async def publish(self, address: str, archive: Path, auth: Auth) -> str:
-        """Push an OCI archive; its reference with the digest.
+    async def publish(
+        self, address: str, archive: Path, auth: Auth, *, place: Endpoint | None = None
+    ) -> str:
+        """Push an OCI archive to its registry, or to ``place``; its reference with the digest.
 
         Raises:
             CiError: the registry cannot be reached, or refuses.
         """
-        return await self._images.publish(address, archive, auth=await self._plain(auth))
+        return await self._images.publish(
+            address, archive, auth=await self._plain(auth), place=place
+        )
 
     async def load(
         self, container: ContainerState, archive: Path, *, tag: str = ""
@@ -91,16 +100,18 @@ class Pulls:
                 platform=platform,
                 stand_in=image.stand_in,
             )
-            for (address, platform), image in self._resolved.items()
+            for (address, platform, _), image in self._resolved.items()
         )
 
-    async def _resolve(self, address: str, platform: str, auth: Auth) -> ResolvedImage:
-        key = (address, platform)
+    async def _resolve(
+        self, address: str, platform: str, auth: Auth, place: Endpoint | None
+    ) -> ResolvedImage:
+        key = (address, platform, place)
         if key in self._resolved:
             return self._resolved[key]
         async with self._locks.setdefault(key, anyio.Lock()):
             if key not in self._resolved:
                 self._resolved[key] = await self._images.resolve(
-                    address, platform=platform, auth=await self._plain(auth)
+                    address, platform=platform, auth=await self._plain(auth), place=place
                 )
             return self._resolved[key]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ci.engine.api.context import Context
 from ci.engine.api.env_file import values
+from ci.engine.api.registry_service import place_of
 from ci.engine.api.values import EnvFile, EnvVariable, Label, ServiceState
 from ci.engine.container import ContainerState, ExposedPort, Healthcheck, drop, put
 from ci.engine.duration import seconds
-from ci.engine.refusal import Refusal, Unsupported
+from ci.engine.refusal import Refusal
 from ci.engine.vertex import SecretRef
 
 __all__ = [
@@ -63,13 +64,12 @@ _ALIAS = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 # -- the image -----------------------------------------------------------------------------------
 
 
-def from_(
+async def from_(
     container: ContainerState, ctx: Context, *, address: str, registry_service: str | None = None
-) -> Awaitable[ContainerState]:
+) -> ContainerState:
     """The container on an image: its root and its configuration."""
-    if registry_service:
-        raise Unsupported("Container.from(registryService:)")
-    return ctx.images.base(container, address)
+    place = await place_of(ctx, address, registry_service)
+    return await ctx.images.base(container, address, place=place)
 
 
 def image_ref(container: ContainerState, _: Context) -> str:

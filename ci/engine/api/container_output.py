@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ci.engine.api.context import Context
 from ci.engine.api.host import absolute
+from ci.engine.api.registry_service import place_of
 from ci.engine.container import ContainerState
 from ci.engine.refusal import Unsupported
-from ci.engine.vertex import FileRef, Tarball
+from ci.engine.vertex import FileRef, Scratch, Tarball
 
 __all__ = ["as_tarball", "export", "import_", "publish"]
 
@@ -81,8 +82,6 @@ async def publish(
     registry_service: str | None = None,
 ) -> str:
     """Push the image; its reference with the digest."""
-    if registry_service:
-        raise Unsupported("Container.publish(registryService:)")
     archive = as_tarball(
         container,
         ctx,
@@ -90,8 +89,9 @@ async def publish(
         forced_compression=forced_compression,
         media_types=media_types,
     )
-    place = await _on_host(archive, ctx)
-    return await ctx.images.publish(address, place, container.registry_auth)
+    place = await place_of(ctx, address, registry_service)
+    file = await _on_host(archive, ctx)
+    return await ctx.images.publish(address, file, container.registry_auth, place=place)
 
 
 async def import_(
@@ -108,5 +108,5 @@ async def _on_host(file: FileRef, ctx: Context) -> Path:
 
 
 def _is_something(container: ContainerState) -> bool:
-    """It is more than the handle on which ``publish`` is called for its variants."""
-    return container.digest != ContainerState(platform=container.platform).digest
+    """It has files: it is more than the handle on which ``publish`` is called for its variants."""
+    return not isinstance(container.root, Scratch)
