@@ -6,6 +6,7 @@ import gzip
 import json
 import shutil
 import tarfile
+from typing import Any
 
 import dagger
 import pytest
@@ -18,6 +19,14 @@ from tests.engine.images.conftest import (
 )
 
 __all__ = ["guarded_registry", "registry"]
+
+
+def listed_in(tar: tarfile.TarFile) -> Any:
+    """The only image of an archive, as ``docker load`` reads it."""
+    file = tar.extractfile("manifest.json")
+    assert file is not None
+    return json.load(file)[0]
+
 
 AMD64, ARM64 = dagger.Platform("linux/amd64"), dagger.Platform("linux/arm64")
 
@@ -90,7 +99,7 @@ async def test_an_image_of_several_in_an_archive_is_chosen_by_its_tag(dag, tmp_p
                 for member in tar:
                     if member.name.startswith("blobs/sha256/"):
                         joined.addfile(member, tar.extractfile(member))
-                entry = json.load(tar.extractfile("manifest.json"))[0]
+                entry = listed_in(tar)
                 listed.append({**entry, "RepoTags": [f"registry.test/app:{name}"]})
         (tmp_path / "manifest.json").write_text(json.dumps(listed))
         joined.add(tmp_path / "manifest.json", "manifest.json")
@@ -113,6 +122,6 @@ async def test_an_imported_image_keeps_its_layers_and_their_digests(dag, tmp_pat
     layers = []
     for name in ("first.tar", "second.tar"):
         with tarfile.open(tmp_path / name) as tar:
-            layers.append(json.load(tar.extractfile("manifest.json"))[0]["Layers"])
+            layers.append(listed_in(tar)["Layers"])
     assert layers[1][:-1] == layers[0]
     assert len(layers[0]) == 2
