@@ -77,7 +77,9 @@ async def within_engine(
     code = 0
     async with anyio.create_task_group() as group:
         await group.start(_obey_signals, stop)
-        async with connected(settings, feed, workdir=Path.cwd()) as connection:
+        async with connected(
+            settings, feed, workdir=Path.cwd(), stepping_aside=display.stepping_aside
+        ) as connection:
             with (
                 _surroundings(settings, connection, display, feed, stop, source, told) as around,
                 surroundings.entered(around),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +33,16 @@ def named_session() -> bool:
 
 
 @asynccontextmanager
-async def connected(settings: Settings, feed: Feed, *, workdir: Path) -> AsyncIterator[Connection]:
+async def connected(
+    settings: Settings,
+    feed: Feed,
+    *,
+    workdir: Path,
+    stepping_aside: Callable[[], AbstractContextManager[None]],
+) -> AsyncIterator[Connection]:
     """Within the context ``dagger.dag`` is connected.
+
+    What ``stepping_aside`` gives leaves the terminal to a command while it lasts.
 
     Raises:
         CiError: the embedded engine is not installed, or cannot work on this machine.
@@ -48,13 +56,22 @@ async def connected(settings: Settings, feed: Feed, *, workdir: Path) -> AsyncIt
             API_VERSION,
             Session,
         )
+        from ci.engine.terminal import own_terminal  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
         raise CiError(
             "the embedded engine",
             got=f"no module {error.name}",
             hint="pip install 'towpath[local]', or run within `dagger run`",
         ) from None
-    async with Session(cache=settings.cache, workdir=workdir, on_event=feed) as session:
+
+    @contextmanager
+    def terminal() -> Iterator[int]:
+        with own_terminal() as fd, stepping_aside():
+            yield fd
+
+    async with Session(
+        cache=settings.cache, workdir=workdir, on_event=feed, terminal=terminal
+    ) as session:
         os.environ.update(session.environment())
         try:
             async with dagger.connection():

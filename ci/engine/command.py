@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 
 from ci.engine.session import Session
+from ci.engine.terminal import own_terminal
 from ci.errors import ConfigError
 from ci.events import EngineEvent
 
@@ -37,7 +38,9 @@ async def run(
     """
     if not argv:
         raise ConfigError("ci engine run", got="no command", expected="ci engine run -- CMD ...")
-    async with Session(cache=cache, workdir=workdir, on_event=on_event) as session:
+    async with Session(
+        cache=cache, workdir=workdir, on_event=on_event, terminal=own_terminal
+    ) as session:
         try:
             process = await anyio.open_process(
                 list(argv),

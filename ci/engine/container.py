@@ -114,6 +114,9 @@ class ContainerState(Vertex):
     default_args: tuple[str, ...] = ()
     #: The user set them, so a service runs them without the image's entrypoint.
     default_args_set: bool = False
+    #: What ``terminal`` runs, and whether it has all capabilities.
+    terminal_args: tuple[str, ...] = ()
+    terminal_is_privileged: bool = False
     labels: Pairs = ()
     annotations: Pairs = ()
     ports: tuple[ExposedPort, ...] = ()

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import anyio
@@ -159,6 +159,35 @@ class ExecRunner:
                 )
 
         return await anyio.to_thread.run_sync(finish)
+
+    async def interact(self, exec_: Exec, inputs: Inputs, terminal: int) -> None:
+        """Run a command whose streams are a terminal to its end. What it writes is dropped.
+
+        Takes over the terminal.
+
+        Raises:
+            CiError: it could not be run.
+        """
+        prepared: Prepared | None = None
+        try:
+            async with self._volumes(exec_):
+                prepared = await anyio.to_thread.run_sync(self._prepare, exec_, inputs)
+                prepared.handed_over = True
+                given, terminal = terminal, -1
+                ended = await self._sandbox.run(
+                    replace(prepared.plan, terminal=True),
+                    on_output=lambda _stream, _chunk: None,
+                    stdin=given,
+                    namespaces=inputs.attachment.namespaces,
+                )
+        finally:
+            if terminal >= 0:
+                os.close(terminal)
+            if prepared is not None:
+                prepared.discard_secrets()
+                self._sweeper.submit(prepared.discard)
+        if ended.error is not None:
+            raise SandboxError("terminal", got=str(ended.error), expected="a sandbox")
 
     async def start(self, exec_: Exec, inputs: Inputs, secrets: Secrets) -> ServiceProcess:
         """Start a service. What it writes is dropped when it ends."""

@@ -25,6 +25,7 @@ from ci.engine.server import Server
 from ci.engine.services import HEALTHY_SECONDS, Services
 from ci.engine.solver import Solver
 from ci.engine.store import Store, default_root
+from ci.engine.terminal import Borrow, Terminal
 from ci.engine.tunnels import Tunnels
 from ci.events import EngineEvent
 
@@ -45,6 +46,7 @@ class Session:
         on_event: gets what happens, from any thread.
         environ: what ``env://`` secrets are read from; the default is the process's own.
         private_network: give services a network of their own where the machine allows it.
+        terminal: lends the caller's terminal to the fields that need one; None has none.
         healthy_seconds: how long a service may take until it answers at its ports.
         clock: tells times and waits.
     """
@@ -57,6 +59,7 @@ class Session:
         on_event: Callable[[EngineEvent], None] | None = None,
         environ: Mapping[str, str] | None = None,
         private_network: bool = True,
+        terminal: Borrow | None = None,
         healthy_seconds: float = HEALTHY_SECONDS,
         clock: Clock | None = None,
     ) -> None:
@@ -65,6 +68,7 @@ class Session:
         self._on_event = on_event
         self._environ = environ
         self._private_network = private_network
+        self._terminal = Terminal(terminal)
         self._healthy_seconds = healthy_seconds
         self._clock = clock or SystemClock()
         self._images: Pulls | None = None
@@ -151,6 +155,7 @@ class Session:
             services=services,
             tunnels=tunnels,
             images=self._images,
+            terminal=self._terminal,
             platform=str(Platform.of_host()),
             workdir=self._workdir,
             temporary=store.temporary,

@@ -292,6 +292,13 @@ class Solver:
         inputs = await self._inputs(exec, attachment)
         return await self._runner.start(exec, inputs, self.secrets)
 
+    async def interact(self, exec: Exec, terminal: int) -> None:  # noqa: A002 - as in run
+        """Run a command at a terminal, which it takes over; what it writes is kept nowhere."""
+        async with self.services.attach(exec.services) as attachment:
+            shown = (*attachment.env, ("TERM", os.environ.get("TERM", "xterm")))
+            inputs = await self._inputs(exec, replace(attachment, env=shown))
+            await self._runner.interact(exec, inputs, terminal)
+
     # -- trees -----------------------------------------------------------------------------------
 
     async def once(self, name: str, work: Callable[[], Awaitable[T]]) -> T:

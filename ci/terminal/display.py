@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from threading import RLock
@@ -80,6 +81,11 @@ class Display(ABC):
     ) -> None:
         """Leave the terminal as it was."""
         self.close()
+
+    @contextmanager
+    def stepping_aside(self) -> Iterator[None]:
+        """While the context lasts, the terminal is another's."""
+        yield
 
     def close(self) -> None:  # noqa: B027 - most displays hold nothing
         """Stop showing what changes."""
@@ -226,6 +232,17 @@ class LiveTree(Display):
         with self._lock:
             for line in self._lines(self._console.width, None):
                 self._console.print(line, soft_wrap=True)
+
+    @contextmanager
+    def stepping_aside(self) -> Iterator[None]:
+        """The tree is drawn as it stands, and from then on again."""
+        is_drawn = self._live is not None
+        self.close()
+        try:
+            yield
+        finally:
+            if is_drawn and self._live is None:
+                self._open()
 
     def _open(self) -> None:
         self._live = Live(

@@ -30,6 +30,7 @@ __all__ = [
     "user",
     "with_annotation",
     "with_default_args",
+    "with_default_terminal_cmd",
     "with_docker_healthcheck",
     "with_entrypoint",
     "with_env_file_variables",
@@ -228,6 +229,24 @@ def with_default_args(
 ) -> ContainerState:
     """What runs where no args are given."""
     return replace(container, default_args=tuple(args), default_args_set=True)
+
+
+def with_default_terminal_cmd(
+    container: ContainerState,
+    _: Context,
+    *,
+    args: Sequence[str],
+    experimental_privileged_nesting: bool,
+    insecure_root_capabilities: bool,
+) -> ContainerState:
+    """What a terminal runs where no command is given."""
+    if experimental_privileged_nesting:
+        raise Unsupported("Container.withDefaultTerminalCmd(experimentalPrivilegedNesting:)")
+    return replace(
+        container,
+        terminal_args=tuple(args),
+        terminal_is_privileged=insecure_root_capabilities,
+    )
 
 
 def without_default_args(container: ContainerState, _: Context) -> ContainerState:

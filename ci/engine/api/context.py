@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ci.engine.secrets import Secrets
     from ci.engine.services import Services
     from ci.engine.solver import Solver
+    from ci.engine.terminal import Terminal
     from ci.engine.tunnels import Tunnels
 
 __all__ = ["Context", "owner"]
@@ -31,6 +32,7 @@ class Context:
     services: Services
     tunnels: Tunnels
     images: Pulls
+    terminal: Terminal
     platform: str
     #: Relative host paths start here.
     workdir: Path

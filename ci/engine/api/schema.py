@@ -37,8 +37,14 @@ UNSERVED = Path(__file__).with_name("unserved.graphql")
 #: Where each type's resolvers are; a type that is not here answers nothing but its ID.
 _MODULES = {
     "Query": ("query",),
-    "Container": ("container_config", "container_files", "container_run", "container_output"),
-    "Directory": ("directory", "directory_changes"),
+    "Container": (
+        "container_config",
+        "container_files",
+        "container_run",
+        "container_output",
+        "container_terminal",
+    ),
+    "Directory": ("directory", "directory_changes", "directory_terminal"),
     "File": ("file",),
     "GitRef": ("git_ref",),
     "GitRepository": ("git",),

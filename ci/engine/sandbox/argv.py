@@ -100,6 +100,8 @@ class Plan:
     open_files: int = 0
     #: It has no network but its own loopback.
     offline: bool = False
+    #: Its standard streams are a terminal, which it controls.
+    terminal: bool = False
     #: It joins namespaces of the session first, and so is root in a user namespace already.
     joined: bool = False
 

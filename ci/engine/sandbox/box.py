@@ -219,6 +219,7 @@ class Sandbox:
                 status_read=status_read,
                 inherited=tuple(inherited),
                 stdin=stdin,
+                terminal=plan.terminal,
                 namespaces=namespaces,
                 on_output=on_output,
                 on_end=on_end,

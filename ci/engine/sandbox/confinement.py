@@ -13,6 +13,7 @@ import platform
 import resource
 import stat
 import struct
+import termios
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -120,6 +121,8 @@ class Restrictions:
     overlays: tuple[str, ...]
     #: The command is given something to read; else it reads /dev/null.
     has_stdin: bool
+    #: Its standard streams are a terminal, which it controls.
+    terminal: bool
     #: Descriptors of the ``cgroup.procs`` files of control groups to enter.
     groups: tuple[int, ...]
 
@@ -136,6 +139,7 @@ class Restrictions:
             open_files=plan.open_files,
             overlays=("/", *below),
             has_stdin=has_stdin,
+            terminal=plan.terminal,
             groups=groups,
         )
 
@@ -152,6 +156,8 @@ def confinement(restrictions: Restrictions, kernel: Kernel) -> Table:
     calls.append(make.call("umask", _UMASK))
     if not restrictions.has_stdin:
         calls += make.empty_stdin()
+    if restrictions.terminal:
+        calls += make.terminal()
     calls += make.limits()
     if restrictions.mode is Mode.ONE_UID and (restrictions.user.uid or restrictions.user.gid):
         calls += make.nested_user()
@@ -187,6 +193,11 @@ class _Maker:
         yield self.call("openat", _AT_FDCWD, "/dev/null", os.O_RDWR, purpose="open /dev/null")
         yield self.call("dup3", _FIRST, 0, 0)
         yield self.call("close", _FIRST)
+
+    def terminal(self) -> Iterator[Call]:
+        """Lead a session of its own, of which the terminal is: so Ctrl-C reaches the command."""
+        yield self.call("setsid")
+        yield self.call("ioctl", 0, termios.TIOCSCTTY, 0, purpose="control its terminal")
 
     def limits(self) -> Iterator[Call]:
         """Limits that a process hands down to its children."""

@@ -40,6 +40,8 @@ class Command:
     inherited: tuple[int, ...]
     #: Closed likewise. None is nothing to read.
     stdin: int | None = None
+    #: Standard input is a terminal, and output goes there too.
+    terminal: bool = False
     #: Descriptor of the program, if not the first argument is it. Stays open.
     program_copy: int | None = None
     #: Where the program's own libraries are, if not beside it.
@@ -214,10 +216,9 @@ class Runner:
         command.close_inherited()
         self._processes.add(process)
         process._popen = popen  # noqa: SLF001
-        assert popen.stdout is not None  # noqa: S101 - PIPE was asked for
-        assert popen.stderr is not None  # noqa: S101
-        self._watch_stream(process, popen.stdout, "stdout")
-        self._watch_stream(process, popen.stderr, "stderr")
+        if popen.stdout is not None and popen.stderr is not None:
+            self._watch_stream(process, popen.stdout, "stdout")
+            self._watch_stream(process, popen.stderr, "stderr")
         self._watch(process, command.status_read, lambda: self._read_status(process))
         pidfd = os.pidfd_open(popen.pid)
         self._watch(process, pidfd, lambda: self._reap(process, pidfd))
@@ -313,13 +314,14 @@ def _empty_pipe() -> int:
 def _spawn(command: Command, nothing: int) -> subprocess.Popen[bytes]:
     """Start bubblewrap, in a session of its own: a Ctrl-C in the terminal is ours to handle."""
     copy = command.program_copy
+    output = command.stdin if command.terminal else subprocess.PIPE
     return subprocess.Popen(
         command.argv,
         executable=None if copy is None else f"/proc/self/fd/{copy}",
         env={"LD_LIBRARY_PATH": command.libraries} if command.libraries else {},
         stdin=nothing if command.stdin is None else command.stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
         pass_fds=(*command.inherited, *(() if copy is None else (copy,))),
         start_new_session=True,
         preexec_fn=_joiner(command.namespaces) if command.namespaces else None,  # noqa: PLW1509

@@ -7,16 +7,16 @@ __all__ = ["FILTERED", "MADE"]
 #: What the launcher calls: ``uname -m`` to name to number.
 MADE = {
     "x86_64": {
-        "capset": 126, "close": 3, "close_range": 436, "dup3": 292, "mkdirat": 258, "mknodat": 259,
-        "mount": 165, "mount_setattr": 442, "openat": 257, "prctl": 157, "prlimit64": 302,
-        "seccomp": 317, "setgroups": 116, "setresgid": 119, "setresuid": 117, "symlinkat": 266,
-        "umask": 95, "unshare": 272, "write": 1,
+        "capset": 126, "close": 3, "close_range": 436, "dup3": 292, "ioctl": 16, "mkdirat": 258,
+        "mknodat": 259, "mount": 165, "mount_setattr": 442, "openat": 257, "prctl": 157,
+        "prlimit64": 302, "seccomp": 317, "setgroups": 116, "setresgid": 119, "setresuid": 117,
+        "setsid": 112, "symlinkat": 266, "umask": 95, "unshare": 272, "write": 1,
     },
     "aarch64": {
-        "capset": 91, "close": 57, "close_range": 436, "dup3": 24, "mkdirat": 34, "mknodat": 33,
-        "mount": 40, "mount_setattr": 442, "openat": 56, "prctl": 167, "prlimit64": 261,
-        "seccomp": 277, "setgroups": 159, "setresgid": 149, "setresuid": 147, "symlinkat": 36,
-        "umask": 166, "unshare": 97, "write": 64,
+        "capset": 91, "close": 57, "close_range": 436, "dup3": 24, "ioctl": 29, "mkdirat": 34,
+        "mknodat": 33, "mount": 40, "mount_setattr": 442, "openat": 56, "prctl": 167,
+        "prlimit64": 261, "seccomp": 277, "setgroups": 159, "setresgid": 149, "setresuid": 147,
+        "setsid": 157, "symlinkat": 36, "umask": 166, "unshare": 97, "write": 64,
     },
 }  # fmt: skip
 
