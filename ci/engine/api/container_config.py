@@ -12,7 +12,7 @@ from ci.engine.api.registry_service import place_of
 from ci.engine.api.values import EnvFile, EnvVariable, Label, ServiceState
 from ci.engine.container import ContainerState, ExposedPort, Healthcheck, drop, put
 from ci.engine.duration import seconds
-from ci.engine.refusal import Refusal
+from ci.engine.refusal import Refusal, Unsupported
 from ci.engine.vertex import SecretRef
 
 __all__ = [

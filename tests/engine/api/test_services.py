@@ -7,12 +7,16 @@ import os
 import socket
 import sys
 import threading
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import anyio
 import dagger
 import pytest
 
 from ci.engine.session import Session
+
+CI = Path(sys.executable).with_name("ci")
 
 SERVER = r"""
 use IO::Socket::INET; $| = 1;
@@ -234,3 +238,72 @@ async def test_the_same_service_started_from_many_places_runs_once(session, dag,
     await session.close()
     (log,) = [log for name, log in session.service_logs() if unique in name or "ready" in log]
     assert log.count("ready") == 1
+
+
+async def test_a_health_check_that_hangs_is_ended_after_its_timeout(dag, base, unique):
+    hanging = (
+        base.with_env_variable("U", unique)
+        .with_default_args(["sleep", "1000"])
+        .with_docker_healthcheck(["sleep", "1000"], interval="10ms", timeout="100ms", retries=2)
+    )
+    with pytest.raises(dagger.QueryError) as caught:
+        await hanging.as_service().start()
+    assert "failed 2 health checks in a row" in str(caught.value)
+    assert "takes longer than 0.1 s" in str(caught.value)
+
+
+async def test_a_service_that_ends_is_not_waited_for_until_its_next_health_check(dag, base, unique):
+    short = (
+        base.with_env_variable("U", unique)
+        .with_default_args(["sh", "-c", "exit 6"])
+        .with_docker_healthcheck(["false"], interval="1h")
+    )
+    with anyio.fail_after(60), pytest.raises(dagger.QueryError, match="exited with code 6"):
+        await short.as_service().start()
+
+
+POSTGRES = """
+import asyncio, sys, dagger
+from dagger import dag
+async def main():
+    async with dagger.connection():
+        database = dag.container().from_("postgres:15-bookworm")
+        database = database.with_env_variable("POSTGRES_PASSWORD", sys.argv[1])
+        service = database.with_exposed_port(5432).as_service(use_entrypoint=True)
+        await service.start()
+        print("ready", flush=True)
+        sys.stdin.readline()
+        client = database.with_env_variable("PGPASSWORD", sys.argv[1])
+        client = client.with_service_binding("db", service)
+        ask = ["psql", "-h", "db", "-U", "postgres", "-Atc"]
+        question = f"select '{sys.argv[1]}', inet_server_port()"
+        print(await client.with_exec([*ask, question]).stdout())
+asyncio.run(main())
+"""
+
+
+async def test_two_engines_at_once_each_have_postgresql_at_its_own_port():
+    async def line(process: anyio.abc.Process, wanted: bytes) -> None:
+        assert process.stdout is not None
+        seen = b""
+        while wanted not in seen:
+            seen += await process.stdout.receive()
+
+    async with AsyncExitStack() as stack:
+        processes = [
+            await stack.enter_async_context(
+                await anyio.open_process(
+                    [str(CI), "engine", "run", "--", sys.executable, "-c", POSTGRES, word],
+                    stderr=None,
+                )
+            )
+            for word in ("one", "two")
+        ]
+        for process in processes:
+            await line(process, b"ready")
+        for process, word in zip(processes, (b"one", b"two"), strict=True):
+            assert process.stdin is not None
+            await process.stdin.send(b"\n")
+            await line(process, word + b"|5432")
+        for process in processes:
+            assert await process.wait() == 0
