@@ -62,11 +62,11 @@ def libraries(program: str) -> list[str]:
     return re.findall(r"(/\S+) \(0x", listing)
 
 
-def fill_rootfs(root: Path) -> None:
-    """Put a shell and small programs into ``root``."""
+def fill_rootfs(root: Path, *more: str) -> None:
+    """Put a shell and small programs into ``root``, and more by name."""
     (root / "bin").mkdir()
     needed: set[str] = set()
-    for name in PROGRAMS:
+    for name in (*PROGRAMS, *more):
         path = shutil.which(name)
         assert path, f"the host has no {name}"
         shutil.copy(path, root / "bin" / name)
