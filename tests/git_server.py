@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 import threading
@@ -77,6 +78,11 @@ class GitServer:
     def url(self) -> str:
         """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
+
+    def require(self, user: str, password: str) -> None:
+        """Let in nobody but this user."""
+        pair = base64.b64encode(f"{user}:{password}".encode()).decode()
+        self.authorization = f"Basic {pair}"
 
     def asked_for_refs(self) -> int:
         """How often someone asked for refs, and was let in."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import shutil
 import sys
@@ -15,10 +14,6 @@ from tests.engine.sources.conftest import Connect
 from tests.git_server import GitServer, Repository
 
 TOKEN = "s3cr3t-t0k3n-of-the-test"
-
-
-def basic(user: str, password: str) -> str:
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
 @pytest.fixture
@@ -147,7 +142,7 @@ async def test_submodules_come_with_the_files(dag, url, server, repository, tmp_
     repository.git("submodule", "--quiet", "add", str(library.folder), "lib")
     repository.git("config", "--file=.gitmodules", "submodule.lib.url", "../../library/.git")
     repository.commit("with a submodule")
-    server.authorization = basic("x-access-token", TOKEN)
+    server.require("x-access-token", TOKEN)
     token = dag.set_secret("token", TOKEN)
     tree = dag.git(url, http_auth_token=token).head().tree()
     assert await tree.file("lib/code.txt").contents() == "code\n"
@@ -166,14 +161,14 @@ async def test_a_submodule_cannot_read_this_machine(dag, url, repository, tmp_pa
 
 
 async def test_a_token_is_sent_as_basic_authorization(dag, server, url):
-    server.authorization = basic("x-access-token", TOKEN)
+    server.require("x-access-token", TOKEN)
     token = dag.set_secret("token", TOKEN + "\n")
     tree = dag.git(url, http_auth_token=token).head().tree()
     assert await tree.file("a.txt").contents() == "2\n"
 
 
 async def test_a_token_goes_with_the_user_that_is_named(dag, server, url):
-    server.authorization = basic("ada", TOKEN)
+    server.require("ada", TOKEN)
     token = dag.set_secret("token", TOKEN)
     git = dag.git(url, http_auth_token=token, http_auth_username="ada")
     assert await git.branches() == ["main", "old"]
@@ -186,7 +181,7 @@ async def test_a_header_is_sent_as_it_is(dag, server, url):
 
 
 async def test_who_is_not_let_in_is_told_what_to_give(dag, server, url):
-    server.authorization = basic("x-access-token", TOKEN)
+    server.require("x-access-token", TOKEN)
     with pytest.raises(dagger.QueryError, match="git ls-remote http") as raised:
         await dag.git(url).branches()
     assert "hint: give httpAuthToken or httpAuthHeader" in str(raised.value)
@@ -208,7 +203,7 @@ async def test_a_secret_is_in_no_argument_file_variable_or_error(
     )
     wrapper.chmod(0o755)
     monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
-    server.authorization = basic("x-access-token", TOKEN)
+    server.require("x-access-token", TOKEN)
     async with connect() as dag:
         token = dag.set_secret("token", TOKEN)
         await dag.git(url, http_auth_token=token).head().tree().sync()
