@@ -238,6 +238,8 @@ class _Importer:
         if entry.kind == "symlink":
             with self._unless_gone():
                 os.symlink(os.readlink(entry.host), target)
+            times = (entry.status.st_atime_ns, entry.status.st_mtime_ns)
+            os.utime(target, ns=times, follow_symlinks=False)
         elif entry.kind == "file":
             old = self._old.get(path)
             if old is not None and old[0] == _stamp(entry.status):

@@ -88,7 +88,7 @@ class _Copier(LayerBuilder):
                 self._put_match(tree, match, source)
 
     def _extract(self, archive: Entry) -> None:
-        destination = self.make_folders(self._vertex.destination)
+        destination = self.make_folders(self._vertex.destination, plain=True)
         extract(
             archive.host,
             destination,
@@ -127,8 +127,11 @@ class _Copier(LayerBuilder):
 
     # -- directories ---------------------------------------------------------------------------
 
-    def make_folders(self, path: str) -> str:
-        """A directory and its parents, links resolved; those that are new get the owner."""
+    def make_folders(self, path: str, *, plain: bool = False) -> str:
+        """A directory and its parents, links resolved; those that are new get the owner.
+
+        They get octal permissions too, unless ``plain``.
+        """
         place = self._now.resolve(normalize(path))
         missing: list[str] = []
         at = place
@@ -140,8 +143,8 @@ class _Copier(LayerBuilder):
         for folder in reversed(missing):
             self.changed = True
             host = self.ensure_directory(folder)
-            if self._vertex.mode.isdigit():
-                os.chmod(host, apply(self._vertex.mode, 0, directory=True))
+            if self._vertex.mode.isdigit() and not plain:
+                os.chmod(host, apply(self._vertex.mode, 0, directory=True) & 0o777)
             self._own(host, self._owner)
         return place
 

@@ -163,9 +163,11 @@ def _cache(mount: RunMount, line: int, around: Surroundings) -> Mount:
     source = None
     if tree is not None and not isinstance(tree, Scratch):
         source = DirectoryRef(tree=tree, path=posixpath.normpath("/" + mount.source.lstrip("/")))
+    # As in BuildKit, what a volume begins with is of its identity; how it is shared is not.
+    first = (source.digest if source is not None else "", mount.owner, mount.mode)
     return CacheMount(
         path=mount.target,
-        volume=f"dockerfile {mount.id}",
+        volume=f"dockerfile {mount.id} {first}",
         sharing=mount.sharing,
         source=source,
         owner=Owner(spec=mount.owner) if mount.owner else None,

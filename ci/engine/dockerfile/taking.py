@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ci.engine.digest import TreeHasher
 from ci.engine.dockerfile.fault import nearest
 from ci.engine.merged import Entry, MergedTree, NoSuchPath, normalize
-from ci.engine.patterns import PatternList, glob_expression, select
+from ci.engine.patterns import glob_expression, select
 from ci.engine.vertex import CopySource, FileRef, Patterns
 
 __all__ = ["Match", "inside", "literal", "matches", "taken_digest"]
@@ -48,12 +48,7 @@ def matches(tree: MergedTree, source: CopySource) -> list[Match]:
         found = [Match(posixpath.basename(path), literal(tree, base, path))]
         _require_below(tree, found[0].entry, source)
         return found
-    skipped = PatternList(source.exclude) if source.exclude else None
-    return [
-        match
-        for match in _wild(tree, base, path)
-        if match.entry.is_directory or skipped is None or not skipped.matches(match.name)
-    ]
+    return list(_wild(tree, base, path))
 
 
 def literal(tree: MergedTree, base: str, path: str) -> Entry:
