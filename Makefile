@@ -11,7 +11,7 @@ OLD_SDK := 0.20.3
 OLD_VENV := .venv-dagger-$(OLD_SDK)
 OLD_STAMP := $(OLD_VENV)/.installed
 
-.PHONY: install system test-system demo test check bench clean lock
+.PHONY: install system test-system demo test test-peers check bench clean lock
 
 install: $(STAMP)
 
@@ -48,9 +48,15 @@ demo: system install
 
 test: test-system install $(OLD_STAMP)
 	$(BIN)/python -m tests.images
-	$(BIN)/python -m pytest --need-all -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --need-all -m "not peers" -n 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m tests.ordinary_user tests.images debian:bookworm-slim
 	$(BIN)/python -m tests.ordinary_user pytest -q -n 2 --dist loadfile tests/conformance
+
+# Against Docker and Podman themselves, each started by the tests and ended with them; as root.
+test-peers: test-system install
+	@./.ci/system-packages dockerd:docker.io podman runc
+	$(BIN)/python -m tests.images debian:bookworm-slim
+	$(BIN)/python -m pytest --need-all -m peers tests/peers
 
 check: install
 	$(BIN)/ruff format --check .
