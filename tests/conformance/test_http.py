@@ -105,11 +105,13 @@ async def test_a_file_has_the_permissions_that_it_is_given(dag, base, service, u
     assert (await shown.stdout()).strip() == "751"
 
 
+@pytest.mark.since("0.21.0")
 async def test_the_right_checksum_is_taken(dag, service, url, site, unique):
     file = dag.http(f"{url}/{unique}", checksum=site.digest, experimental_service_host=service)
     assert await file.contents() == "content of the file\n"
 
 
+@pytest.mark.since("0.21.0")
 async def test_a_wrong_checksum_is_an_error(dag, service, url, unique):
     wrong = "sha256:" + "0" * 64
     file = dag.http(f"{url}/{unique}", checksum=wrong, experimental_service_host=service)
