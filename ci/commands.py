@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,12 +15,12 @@ import anyio.to_thread
 from anyio.abc import TaskStatus
 from cyclopts import App, Parameter
 
-from ci import surroundings
+from ci import store_commands, surroundings
 from ci.clock import SystemClock
 from ci.config import Settings
 from ci.connection import Connection, connected
 from ci.errors import ConfigError
-from ci.events import Feed
+from ci.events import Event, ExecFinished, Feed
 from ci.flow import NotPassedError, Run, Stop
 from ci.host import Host
 from ci.records.folder import write_run
@@ -38,7 +37,6 @@ __all__ = ["register", "within_engine"]
 RUNS = Path(".towpath/runs")
 INTERRUPTED = 130
 ERRORED = 2
-_GIB = 1024**3
 
 Project = Annotated[str, Parameter(help="Only this project's environments.")]
 Name = Annotated[str, Parameter(help="The environment.")]
@@ -48,8 +46,7 @@ def register(app: App) -> None:
     """Add the commands."""
     engine = App(name="engine", help="The embedded engine: use it for any program, look after it.")
     engine.command(_engine_run, name="run")
-    engine.command(_engine_df, name="df")
-    engine.command(_engine_prune, name="prune")
+    store_commands.register(engine)
     app.command(engine)
     app.command(_environments, name="environments")
     app.command(_rollback, name="rollback")
@@ -123,7 +120,7 @@ def _surroundings(
         yield surroundings.Surroundings(
             engine=connection.engine,
             images=connection.images,
-            sinks=(display,),
+            sinks=(display, partial(_name_stage, connection)),
             feed=feed,
             stop=stop,
             host=host,
@@ -132,6 +129,12 @@ def _surroundings(
         )
     finally:
         host.close()
+
+
+def _name_stage(connection: Connection, event: Event) -> None:
+    """A sink: tells the engine which stage asked for a command."""
+    if isinstance(event, ExecFinished) and event.node:
+        connection.name_stage(event.exec, event.node)
 
 
 async def _obey_signals(
@@ -169,45 +172,6 @@ def _engine_run(
 
     settings = Settings.from_environment()
     return anyio.run(partial(engine.run, command, cache=settings.cache))
-
-
-def _engine_df() -> None:
-    """What the engine's store holds, and how large it is."""
-    from ci.engine.prune import usage  # noqa: PLC0415 - an extra, and costly to import
-    from ci.engine.store import Store  # noqa: PLC0415 - as above
-
-    with Store(Settings.from_environment().cache) as store:
-        used = usage(store)
-    print(f"layers   {used.layers:>6} {_gib(used.layer_bytes)}")
-    print(f"blobs    {'':>6} {_gib(used.blob_bytes)}")
-    print(f"volumes  {used.volumes:>6} {_gib(used.volume_bytes)}")
-    print(f"records  {used.records:>6}")
-    print(f"total    {'':>6} {_gib(used.total_bytes)}")
-
-
-def _engine_prune(
-    *,
-    max_gib: Annotated[float, Parameter(help="Keep at most so much.")] = 20.0,
-    days: Annotated[float | None, Parameter(help="Drop what was not used for so long.")] = None,
-) -> None:
-    """Drop what was not used for longest from the engine's store."""
-    from ci.engine.prune import prune  # noqa: PLC0415 - an extra, and costly to import
-    from ci.engine.store import Store  # noqa: PLC0415 - as above
-
-    with Store(Settings.from_environment().cache) as store:
-        gone = prune(
-            store,
-            max_bytes=int(max_gib * _GIB),
-            older_than=timedelta(days=days).total_seconds() if days is not None else None,
-        )
-    print(
-        f"dropped {gone.layers} layers, {gone.blobs} blobs, {gone.volumes} volumes and"
-        f" {gone.records} records: {_gib(gone.bytes).strip()}"
-    )
-
-
-def _gib(size: int) -> str:
-    return f"{size / _GIB:>8.2f} GiB"
 
 
 # -- environments ---------------------------------------------------------------------------------

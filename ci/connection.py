@@ -25,6 +25,8 @@ class Connection:
     engine: EngineRecord
     #: Images that it has used so far; a Dagger engine does not tell.
     images: Callable[[], Sequence[ImageRecord]] = tuple
+    #: Told the digest of an exec and the stage that asked for it.
+    name_stage: Callable[[str, str], None] = lambda _exec, _stage: None
 
 
 def named_session() -> bool:
@@ -85,6 +87,7 @@ async def connected(
                         )
                         for use in session.provenance()
                     ],
+                    name_stage=session.name_stage,
                 )
         finally:
             for variable in session.environment():

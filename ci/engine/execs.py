@@ -37,6 +37,8 @@ _SERVICE_LOG = 1 << 20
 _BACKLOG = 8 << 20
 #: Between two tries to lock a volume that another process has: nothing tells when it is free.
 _LOCK_RETRY_SECONDS = 0.05
+#: Tries after which to look whether the one that has it is dead.
+_BURY_EVERY = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +88,9 @@ class ExecRunner:
             ExecFailed: the exit code is not what ``expect`` allows.
             CiError: it could not be run, or a service that it needs ended.
         """
-        async with self._volumes(exec_), self._slots:
+        async with self._volumes(exec_) as held, self._slots:
             prepared = await anyio.to_thread.run_sync(self._prepare, exec_, inputs)
+            prepared.hold(held)
             try:
                 return await self._run(exec_, inputs, prepared, secrets, keep)
             finally:
@@ -192,8 +195,9 @@ class ExecRunner:
     async def start(self, exec_: Exec, inputs: Inputs, secrets: Secrets) -> ServiceProcess:
         """Start a service. What it writes is dropped when it ends."""
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._volumes(exec_))
+            held = await stack.enter_async_context(self._volumes(exec_))
             prepared = await anyio.to_thread.run_sync(self._prepare, exec_, inputs)
+            prepared.hold(held)
             stack.callback(prepared.discard)
             values = tuple(inputs.secrets.values())
             capture = Capture(
@@ -217,8 +221,13 @@ class ExecRunner:
     # -- cache volumes ---------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _volumes(self, exec_: Exec) -> AsyncIterator[None]:
-        """Hold the cache volumes of an exec, each as its sharing asks, always in one order."""
+    async def _volumes(self, exec_: Exec) -> AsyncIterator[int | None]:
+        """Hold the cache volumes of an exec, each as its sharing asks, always in one order.
+
+        Gives the lock (of the first that is not shared) that the sandbox is to hold, too: where
+        this process is killed, it outlives it by a moment.
+        """
+        held: int | None = None
         mounts = {m.volume: m for m in exec_.mounts if isinstance(m, CacheMount)}
         async with AsyncExitStack() as stack:
             for identity in sorted(mounts):
@@ -229,20 +238,30 @@ class ExecRunner:
                 path = self._store.volume_lock(self._store.volume_folder(identity))
                 with self._store.guard():
                     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                stack.callback(os.close, fd)
-                await _flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-            yield
+                stack.callback(_unlock, fd)
+                held = fd if held is None and not shared else held
+                await self._flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            yield held
+
+    async def _flock(self, fd: int, kind: int) -> None:
+        """Lock between processes; within this one no two execs compete for it."""
+        tries = 0
+        while True:
+            try:
+                fcntl.flock(fd, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                tries += 1
+                if tries % _BURY_EVERY == 0:  # a sandbox that was just starting holds it for ever
+                    await anyio.to_thread.run_sync(self._store.bury)
+                await anyio.sleep(_LOCK_RETRY_SECONDS)
+            else:
+                return
 
 
-async def _flock(fd: int, kind: int) -> None:
-    """Lock between processes; within this one no two execs compete for it."""
-    while True:
-        try:
-            fcntl.flock(fd, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            await anyio.sleep(_LOCK_RETRY_SECONDS)
-        else:
-            return
+def _unlock(fd: int) -> None:
+    """Free at once, also where a sandbox that is all but gone has a copy of the descriptor."""
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
 
 
 @asynccontextmanager

@@ -115,6 +115,10 @@ class Flights:
             while self._tasks:
                 await asyncio.wait(self._tasks)
 
+    def known(self, name: str) -> Any:  # noqa: ANN401 - whatever the work gave
+        """What is remembered under a name, or None."""
+        return self._landed.get(name)
+
     def forget(self, name: str) -> None:
         """Make it anew when next asked for."""
         self._landed.pop(name, None)

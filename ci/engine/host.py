@@ -7,7 +7,6 @@ folder costs a walk; only files that differ from the index are read.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import stat
@@ -25,6 +24,7 @@ from ci.engine.digest import TreeHasher, file_digest
 from ci.engine.layers import Layer
 from ci.engine.merged import Entry, MergedTree
 from ci.engine.patterns import select
+from ci.engine.records import decode, encode
 from ci.engine.store import Store
 from ci.engine.vertex import Patterns
 from ci.errors import CiError
@@ -77,8 +77,8 @@ class KnownDigests:
             return file_digest(entry.host)
         if self._known is None:
             try:
-                self._known = json.loads(self._index.read_bytes())
-            except (OSError, ValueError):
+                self._known = decode(self._index.read_bytes()) or {}
+            except OSError:
                 self._known = {}
         found = self._known.get(entry.path[1:])
         return str(found[1]) if found else file_digest(entry.host)
@@ -198,8 +198,8 @@ class _Importer:
             self._old_folder = str(store.layer_path(previous["layers"][0]))
             index = Path(self._old_folder + ".index")
             try:
-                self._old = json.loads(index.read_bytes())
-            except (OSError, ValueError):
+                self._old = decode(index.read_bytes()) or {}
+            except OSError:
                 self._old = {}
         self._new: dict[str, list[Any]] = {}
         #: When the last change will have settled.
@@ -236,7 +236,7 @@ class _Importer:
             return
         self._settled = max(self._settled, _settles(entry.status.st_ctime_ns))
         if entry.kind == "symlink":
-            with self._unless_gone():
+            with self._unless_gone(entry.host):
                 os.symlink(os.readlink(entry.host), target)
             times = (entry.status.st_atime_ns, entry.status.st_mtime_ns)
             os.utime(target, ns=times, follow_symlinks=False)
@@ -250,16 +250,17 @@ class _Importer:
                 else:
                     self._new[path] = old
                     return
-            with self._unless_gone():
+            with self._unless_gone(entry.host):
                 self._copy(path, entry, target)
 
     @contextmanager
-    def _unless_gone(self) -> Iterator[None]:
+    def _unless_gone(self, host: str) -> Iterator[None]:
         """What went, or became something else, since it was listed is left out; look again soon."""
         try:
             yield
         except OSError as error:
-            if error.errno not in {errno.ENOENT, errno.EINVAL, errno.ENXIO}:
+            gone = error.errno in {errno.ENOENT, errno.EINVAL, errno.ENXIO}
+            if not gone or error.filename != host:
                 raise
             self._settled = sys.maxsize
 
@@ -299,7 +300,7 @@ class _Importer:
         """Beside the layer, so that it goes with it."""
         index = f"{self._store.layer_path(layer)}.index"
         temporary = self._store.temporary() / "index"
-        temporary.write_text(json.dumps(self._new, separators=(",", ":")), encoding="utf-8")
+        temporary.write_bytes(encode(self._new))
         os.rename(temporary, index)
         os.rmdir(temporary.parent)
 

@@ -49,7 +49,7 @@ from ci.engine.vertex import (
     encode,
 )
 
-__all__ = ["Keys", "fingerprint"]
+__all__ = ["Keys", "below", "fingerprint"]
 
 ContentDigest = Callable[[DirectoryRef | FileRef, Patterns], Awaitable[str]]
 #: Of all that a copy takes.
@@ -86,13 +86,13 @@ class Keys:
         link: Tree | Exec | None = vertex
         while link is not None and link.digest not in self._known:
             chain.append(link)
-            link = _below(link)
+            link = below(link)
         copies = [item for item in chain if isinstance(item, DockerCopy) and item.sources]
         if len(copies) > 1:
             await gather(*(partial(self._taken, copy) for copy in copies))
         for item in reversed(chain):
-            below = _below(item)
-            base = self._known[below.digest] if below is not None else ""
+            under = below(item)
+            base = self._known[under.digest] if under is not None else ""
             self._known[item.digest] = await self._own(item, base)
         return self._known[vertex.digest]
 
@@ -217,7 +217,7 @@ class Keys:
         return await self._content(ref, EVERYTHING)
 
 
-def _below(vertex: Vertex) -> Tree | Exec | None:
+def below(vertex: Vertex) -> Tree | Exec | None:
     """What a vertex is built on, where that is its own chain."""
     match vertex:
         case NewFile() | NewDirectory() | Symlink() | Copy() | DockerCopy() | Without() | Edit():

@@ -134,11 +134,15 @@ class LayerFolder:
             self._write(self.folder / f"{layer}.contents", encode(found))
 
     def known_contents(self, layer: Layer) -> dict[str, str] | None:
-        """What ``note_contents`` wrote; None where it was not, or that is damaged."""
-        try:
-            return decode((self.folder / f"{layer}.contents").read_bytes())
-        except OSError:
-            return None
+        """Digest by path, as ``note_contents`` or an import wrote it; None where neither did."""
+        for suffix in (".contents", ".index"):
+            with suppress(OSError):
+                found = decode((self.folder / (layer + suffix)).read_bytes())
+                if found is not None and suffix == ".index":
+                    return {"/" + path: digest for path, (_, digest) in found.items()}
+                if found is not None:
+                    return found
+        return None
 
     # -- using ---------------------------------------------------------------------------------
 
@@ -167,10 +171,14 @@ class LayerFolder:
         except (KeyError, TypeError, ValueError):
             return None
 
+    def has_seal(self, layer: str) -> bool:
+        """Whether there is a seal, readable or not."""
+        return self._seal(layer).exists()
+
     def is_sound(self, layer: Layer) -> bool:
         """Whether a layer is as it was sealed. One without a seal is sealed as it is."""
         known = self.sealed(layer)
-        if known is None and not self._seal(layer).exists():
+        if known is None and not self.has_seal(layer):
             self.seal(layer)
             return True
         return known is not None and known.digest == outline(f"{self._base}/{layer}").digest
@@ -186,15 +194,15 @@ class LayerFolder:
             if sound:
                 self._sound.add(layer)
             else:
-                self.drop(layer)
+                with suppress(FileNotFoundError):
+                    self.drop(layer)
             return sound
 
-    def drop(self, layer: Layer) -> None:
-        """Remove a damaged layer; what was made of it is made again."""
+    def drop(self, layer: Layer) -> Path:
+        """Remove a damaged layer, as ``remove`` does; what was made of it is made again."""
         _log.warning("store.damaged", what=f"layer {layer}", done="dropped, to be made again")
         self._sound.discard(layer)
-        with suppress(FileNotFoundError):
-            self.remove(layer)
+        return self.remove(layer)
 
     def remove(self, layer: str) -> Path:
         """Move a layer out of sight, with what stands beside it; ``remove_tree`` the result."""

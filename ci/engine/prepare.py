@@ -10,7 +10,7 @@ import posixpath
 import shutil
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ci.engine.beneath import make_place, write_beneath
@@ -132,6 +132,13 @@ class Prepared:
             joined=self._inputs.attachment.namespaces is not None
             and self._inputs.attachment.namespaces.user is not None,
         )
+
+    def hold(self, lock: int | None) -> None:
+        """Have the sandbox hold a lock, too, until the last of it is gone."""
+        if lock is not None:
+            copy = os.dup(lock)
+            self._descriptors.append(copy)
+            self.plan = replace(self.plan, held=copy)
 
     def discard(self) -> None:
         """Remove all folders of the exec. What was taken over by the store stays."""

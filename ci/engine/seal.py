@@ -20,7 +20,7 @@ from blake3 import blake3
 from ci.engine.digest import file_digest
 from ci.engine.records import Record
 
-__all__ = ["Outline", "changed_contents", "contents", "outline"]
+__all__ = ["Outline", "changed_contents", "contents", "inodes", "outline"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,11 @@ def changed_contents(folder: str, known: dict[str, str]) -> list[str]:
         except OSError:
             changed.append(path)
     return changed
+
+
+def inodes(folder: str) -> set[int]:
+    """Of all files of a layer."""
+    return {status.st_ino for _, status in _walk(folder) if stat.S_ISREG(status.st_mode)}
 
 
 def _walk(folder: str) -> Iterator[tuple[str, os.stat_result]]:

