@@ -401,8 +401,9 @@ def _image_healthcheck(config: Mapping[str, Any]) -> Healthcheck | None:
         return None
 
     def duration(key: str) -> str:
-        nanoseconds = check.get(key) or 0
-        return f"{nanoseconds / 1e9:g}s" if nanoseconds else ""
+        whole, rest = divmod(int(check.get(key) or 0), 10**9)
+        written = f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
+        return f"{written}s" if whole or rest else ""
 
     return Healthcheck(
         args=tuple(test[1:]),

@@ -24,6 +24,7 @@ __all__ = [
     "check_config",
     "check_platform",
     "index_entries",
+    "media_type_of",
     "read_document",
     "read_list",
 ]
@@ -72,6 +73,16 @@ def _read_json(content: bytes, subject: str) -> Any:  # noqa: ANN401 - what JSON
     return value
 
 
+def media_type_of(value: Mapping[str, Any], served: str, subject: str) -> str:
+    """What a document says it is, else what who listed or served it says.
+
+    Raises:
+        ImageError: it is no text.
+    """
+    _check(value, "mediaType", str, subject)
+    return value.get("mediaType") or served
+
+
 @dataclass(frozen=True)
 class Manifest:
     """One platform's image: the descriptors of its configuration and layers, lowest first."""
@@ -86,11 +97,11 @@ class Manifest:
         Raises:
             ImageError: it is none, or of something else than a container image.
         """
-        told = value.get("mediaType") or media_type
+        told = media_type_of(value, media_type, subject)
         if told not in MANIFEST_TYPES:
             raise ImageError(
                 subject,
-                got=f"a manifest of type {_short(str(told))!r}",
+                got=f"a manifest of type {_short(told)!r}",
                 expected="an image of OCI or of Docker's schema 2",
             )
         _refuse_both(value, subject)
@@ -118,10 +129,10 @@ def index_entries(value: Mapping[str, Any], subject: str) -> list[Descriptor]:
     Raises:
         ImageError: it is none.
     """
-    told = value.get("mediaType")
+    told = media_type_of(value, "", subject)
     if told and told not in INDEX_TYPES:
         raise ImageError(
-            subject, got=f"a document of type {_short(str(told))!r}", expected="an index of images"
+            subject, got=f"a document of type {_short(told)!r}", expected="an index of images"
         )
     _refuse_both(value, subject)
     return [Descriptor.load(entry) for entry in _objects(value, "manifests", subject)]
@@ -151,6 +162,8 @@ def check_config(value: Mapping[str, Any], subject: str) -> tuple[str, ...]:
     _strings(health, "Test", subject)
     for key in _HEALTH_NUMBERS:
         _check(health, key, int, subject)
+        if (health.get(key) or 0) < 0:
+            raise ImageError(f"{subject}, {key!r}", got="less than nothing", expected="a number")
     diff_ids = _strings(_object(value, "rootfs", subject, default={}), "diff_ids", subject)
     for diff_id in diff_ids:
         if not is_digest(diff_id):

@@ -23,6 +23,7 @@ from ci.engine.images.documents import (
     check_config,
     check_platform,
     index_entries,
+    media_type_of,
     read_document,
 )
 from ci.engine.images.endpoint import Endpoint, endpoint
@@ -145,7 +146,7 @@ class Registry:
             if listed is not None:
                 _check(listed, sha256(body), len(body))
             value = read_document(body, f"manifest of {subject}")
-            if (value.get("mediaType") or media_type) not in INDEX_TYPES:
+            if media_type_of(value, media_type, subject) not in INDEX_TYPES:
                 break
             listed = select_platform(index_entries(value, subject), platform, subject=subject)
             wanted = listed.digest

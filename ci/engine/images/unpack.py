@@ -363,8 +363,11 @@ class LayerUnpacker:
             self._clear(parts)
         elif status is None:
             make_whiteout(str(self._path(parts)))
-        elif stat.S_ISDIR(status.st_mode):
+        elif stat.S_ISDIR(status.st_mode) and parts in self._own:
             make_opaque(str(self._path(parts)))
+        elif parts not in self._own and not is_whiteout(status):
+            self._remove(parts)
+            make_whiteout(str(self._path(parts)))
 
     def _hide_below(self, folder: Parts) -> None:
         if not self._flat:
