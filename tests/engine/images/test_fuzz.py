@@ -39,7 +39,7 @@ from tests.engine.images.conftest import make_layers
 
 #: The same examples each time: whoever looks for others takes ``derandomize`` out.
 PROFILE = settings(
-    max_examples=200,
+    max_examples=100,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     database=None,
@@ -345,7 +345,8 @@ def facts(tree: MergedTree) -> dict[str, tuple[Any, ...]]:
 def test_layers_upon_each_other_show_what_flattening_them_gives(layers):
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     try:
-        flat, stack = folder / "flat", []
+        flat = folder / "flat"
+        stack: list[Path] = []
         flat.mkdir()
         for number, made in enumerate(layers):
             upper = folder / str(number)
