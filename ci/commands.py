@@ -169,9 +169,11 @@ def _engine_run(
 ) -> int:
     """Run a program that uses a Dagger SDK on the embedded engine: `ci engine run -- CMD`."""
     from ci.engine import command as engine  # noqa: PLC0415 - an extra, and costly to import
+    from ci.engine.sandbox.limits import Limits  # noqa: PLC0415 - as above
 
     settings = Settings.from_environment()
-    return anyio.run(partial(engine.run, command, cache=settings.cache))
+    limits = Limits(**settings.limits())
+    return anyio.run(partial(engine.run, command, cache=settings.cache, limits=limits))
 
 
 # -- environments ---------------------------------------------------------------------------------

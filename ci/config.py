@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -199,6 +199,14 @@ class Settings(Section):
         "registry",
         "bootstrap",
     )
+    #: TOWPATH_MEMORY, as 512M or 2GiB: what a command may use with all that it starts; 0: any.
+    memory_bytes: int = 0
+    #: TOWPATH_PROCESSES: how many a command may have.
+    processes: int = 0
+    #: TOWPATH_OPEN_FILES: how many one process may have.
+    open_files: int = 0
+    #: TOWPATH_EXEC_SECONDS: until a command is killed.
+    exec_seconds: float = 0.0
     #: NO_COLOR is set and not empty.
     no_color: bool = False
     #: CI is set: plain lines even on a terminal.
@@ -209,7 +217,8 @@ class Settings(Section):
         """Settings by these variables (the process's).
 
         Raises:
-            ConfigError: TOWPATH_IMAGES names something else than the three sources.
+            ConfigError: TOWPATH_IMAGES names something else than the three sources, or a limit
+                is no number.
         """
         env = os.environ if environ is None else environ
         home = Path(env.get("HOME") or "~").expanduser()
@@ -229,10 +238,43 @@ class Settings(Section):
                 "cache": Path(env.get("TOWPATH_CACHE") or cache).absolute(),
                 "state": Path(env.get("TOWPATH_STATE") or state).absolute(),
                 "images": images,
+                "memory_bytes": _limit(env, "TOWPATH_MEMORY", _bytes, "a size, as 512M or 2GiB"),
+                "processes": _limit(env, "TOWPATH_PROCESSES", int, "a number"),
+                "open_files": _limit(env, "TOWPATH_OPEN_FILES", int, "a number"),
+                "exec_seconds": _limit(env, "TOWPATH_EXEC_SECONDS", float, "seconds"),
                 "no_color": bool(env.get("NO_COLOR")),
                 "in_ci": env.get("CI", "").lower() not in ("", "0", "false"),
             }
         )
+
+    def limits(self) -> dict[str, Any]:
+        """What each command may use, in the words of the engine's ``Limits``."""
+        return {
+            "memory_bytes": self.memory_bytes,
+            "processes": self.processes,
+            "open_files": self.open_files,
+            "seconds": self.exec_seconds,
+        }
+
+
+def _limit(env: Mapping[str, str], name: str, read: Callable[[str], float], expected: str) -> float:
+    """A limit by its variable; 0 where it is not set."""
+    text = env.get(name) or "0"
+    try:
+        value = read(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1 << 62:
+        raise ConfigError(name, got=repr(text), expected=expected)
+    return value
+
+
+def _bytes(text: str) -> int:
+    """A size as people write it: powers of 1,024."""
+    found = re.fullmatch(r"(\d+)\s*([kmgt]?)(i?b)?", text.strip().lower())
+    if found is None:
+        raise ValueError(text)
+    return int(found[1]) << 10 * (" kmgt".index(found[2] or " "))
 
 
 def parse(text: str, *, file: str = FILE_NAME) -> Config:

@@ -54,6 +54,7 @@ async def connected(
             yield Connection(engine=EngineRecord(kind="dagger", version=await dagger.dag.version()))
         return
     try:
+        from ci.engine.sandbox.limits import Limits  # noqa: PLC0415 - an extra, maybe not there
         from ci.engine.session import (  # noqa: PLC0415 - an extra, which may not be installed
             API_VERSION,
             Session,
@@ -72,7 +73,11 @@ async def connected(
             yield fd
 
     async with Session(
-        cache=settings.cache, workdir=workdir, on_event=feed, terminal=terminal
+        cache=settings.cache,
+        workdir=workdir,
+        on_event=feed,
+        terminal=terminal,
+        limits=Limits(**settings.limits()),
     ) as session:
         os.environ.update(session.environment())
         try:

@@ -48,7 +48,7 @@ class Check:
 
 async def examine(settings: Settings) -> Sequence[Check]:
     """Every check, in the order to read them; those on the network run at once."""
-    local = [_python(), _sandbox(), await _network(), _disk(settings.cache), _recipes()]
+    local = [_python(), _sandbox(), _limits(), await _network(), _disk(settings.cache), _recipes()]
     remote: list[Check | None] = [None] * 3
     async with anyio.create_task_group() as group:
         for index, probe in enumerate((_docker_hub, _database, _dagger_cli)):
@@ -85,6 +85,23 @@ def _sandbox() -> Check:
     finally:
         sandbox.close()
     return Check(name="sandbox", health=Health.GOOD, found=f"{mode.value}: {meanings[mode]}")
+
+
+def _limits() -> Check:
+    from ci.engine.sandbox.groups import (  # noqa: PLC0415 - an extra, maybe not installed
+        ControlGroups,
+    )
+
+    groups = ControlGroups.open()
+    if groups is not None:
+        groups.close()
+        return Check(name="limits", health=Health.GOOD, found=f"control groups, {groups}")
+    return Check(
+        name="limits",
+        health=Health.LIMITED,
+        found="no control groups: TOWPATH_MEMORY is for each process, TOWPATH_PROCESSES for a user",
+        hint="run within `systemd-run --user --scope -p Delegate=yes`, or as root",
+    )
 
 
 async def _network() -> Check:

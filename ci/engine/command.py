@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio
 
+from ci.engine.sandbox.limits import Limits
 from ci.engine.session import Session
 from ci.engine.terminal import own_terminal
 from ci.errors import ConfigError
@@ -27,6 +28,7 @@ async def run(
     cache: Path | None = None,
     workdir: Path | None = None,
     on_event: Callable[[EngineEvent], None] | None = None,
+    limits: Limits | None = None,
 ) -> int:
     """Run the program within a session; its exit code (128 + n where signal n ended it).
 
@@ -39,7 +41,7 @@ async def run(
     if not argv:
         raise ConfigError("ci engine run", got="no command", expected="ci engine run -- CMD ...")
     async with Session(
-        cache=cache, workdir=workdir, on_event=on_event, terminal=own_terminal
+        cache=cache, workdir=workdir, on_event=on_event, terminal=own_terminal, limits=limits
     ) as session:
         try:
             process = await anyio.open_process(

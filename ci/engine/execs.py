@@ -145,6 +145,7 @@ class ExecRunner:
             raise ExecFailed(
                 exec_.args, code,
                 stdout=_end_of(capture, "stdout"), stderr=_end_of(capture, "stderr"),
+                reason=ended.exceeded,
             )  # fmt: skip
 
         def finish() -> T:

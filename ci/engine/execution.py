@@ -56,14 +56,17 @@ class ExecFailed(CiError):
     exit_code = 1
 
     def __init__(
-        self, cmd: Sequence[str], code: int, *, stdout: str = "", stderr: str = ""
+        self, cmd: Sequence[str], code: int, *, stdout: str = "", stderr: str = "", reason: str = ""
     ) -> None:
         self.cmd = tuple(cmd)
         #: Exit code of the command (``exit_code`` is that of the ``ci`` process).
         self.code = code
         self.stdout = stdout
         self.stderr = stderr
-        super().__init__(f"command {' '.join(self.cmd)!r}", got=f"exit code: {code}")
+        #: What the machine knows of it: a limit that was hit.
+        self.reason = reason
+        told = f"exit code: {code}" + (f" ({reason})" if reason else "")
+        super().__init__(f"command {' '.join(self.cmd)!r}", got=told)
 
 
 def meets(code: int, expect: Expect) -> bool:

@@ -221,7 +221,7 @@ def log_crash(error: BaseException, place: str = "") -> None:
 def exec_error(failed: ExecFailed) -> dict[str, Any]:
     """Message and extensions of a failed exec, from which SDKs make their ExecError."""
     return {
-        "message": f"exit code: {failed.code}",
+        "message": failed.got,
         "extensions": {
             "_type": "EXEC_ERROR",
             "cmd": list(failed.cmd),

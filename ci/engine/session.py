@@ -24,6 +24,7 @@ from ci.engine.pulls import ImageUse, Pulls
 from ci.engine.queries import Queries
 from ci.engine.relay import Relay
 from ci.engine.sandbox.argv import Mode
+from ci.engine.sandbox.limits import Limits
 from ci.engine.secrets import Secrets, load_salt
 from ci.engine.server import Server
 from ci.engine.services import HEALTHY_SECONDS, Services
@@ -61,6 +62,7 @@ class Session:
         terminal: lends the caller's terminal to the fields that need one; None has none.
         healthy_seconds: how long a service may take until it answers at its ports.
         clock: tells times and waits.
+        limits: what each command may use; services have all but the time limit.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Session:
         terminal: Borrow | None = None,
         healthy_seconds: float = HEALTHY_SECONDS,
         clock: Clock | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._cache = cache
         self._workdir = (workdir or Path.cwd()).absolute()
@@ -83,6 +86,7 @@ class Session:
         self._terminal = Terminal(terminal)
         self._healthy_seconds = healthy_seconds
         self._clock = clock or SystemClock()
+        self._limits = limits
         self._images: Pulls | None = None
         self._services: Services | None = None
         self._solver: Solver | None = None
@@ -149,7 +153,9 @@ class Session:
             salt = load_salt(store.root / "salt")
         secrets = Secrets(salt, environ=self._environ)
         relay = Relay(self._on_event, self._clock) if self._on_event is not None else None
-        solver = await stack.enter_async_context(Solver(store, secrets=secrets, on_event=relay))
+        solver = await stack.enter_async_context(
+            Solver(store, secrets=secrets, on_event=relay, limits=self._limits)
+        )
         self._solver = solver
         stack.push_async_callback(self._remember, solver, secrets, salt)
         services = await stack.enter_async_context(

@@ -44,6 +44,7 @@ from ci.engine.records import Record
 from ci.engine.sandbox.argv import Mode
 from ci.engine.sandbox.box import Sandbox
 from ci.engine.sandbox.lent import Host
+from ci.engine.sandbox.limits import Limits
 from ci.engine.search import Match, Search
 from ci.engine.store import Store
 from ci.engine.trees import directory
@@ -128,6 +129,7 @@ class Solver:
         sandbox: None makes one, and closes it at the end.
         parallel: How many execs run at once; None is twice the processors, at least 4.
         host: What containers borrow from this machine.
+        limits: What each command may use; of the sandbox that it makes.
     """
 
     def __init__(
@@ -140,6 +142,7 @@ class Solver:
         sandbox: Sandbox | None = None,
         parallel: int | None = None,
         host: Host | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.store = store
         self.secrets: Secrets = secrets or NoSecrets()
@@ -151,7 +154,9 @@ class Solver:
         self.outcomes: list[Outcome] = []
         self._on_event = on_event
         self._own_sandbox = sandbox is None
-        self.sandbox = sandbox or Sandbox(scratch=store.temporary(), owner=store.owner)
+        self.sandbox = sandbox or Sandbox(
+            scratch=store.temporary(), owner=store.owner, limits=limits
+        )
         self._runner = ExecRunner(
             store,
             self.sandbox,

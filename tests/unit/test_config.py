@@ -81,3 +81,26 @@ def test_settings_follow_the_xdg_folders_and_towpaths_own_variables():
 def test_an_unknown_image_source_is_refused():
     with pytest.raises(ConfigError, match="store, registry, bootstrap"):
         Settings.from_environment({"TOWPATH_IMAGES": "store,docker"})
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("512M", 512 << 20), ("2GiB", 2 << 30), ("1kb", 1024), ("7", 7), ("", 0)]
+)
+def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
+    assert Settings.from_environment({"TOWPATH_MEMORY": text}).memory_bytes == size
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("TOWPATH_MEMORY", "much"),
+        ("TOWPATH_MEMORY", "-1"),
+        ("TOWPATH_PROCESSES", "1.5"),
+        ("TOWPATH_OPEN_FILES", "-3"),
+        ("TOWPATH_EXEC_SECONDS", "nan"),
+        ("TOWPATH_EXEC_SECONDS", "inf"),
+    ],
+)
+def test_a_limit_that_is_no_number_is_named(name: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        Settings.from_environment({name: text})

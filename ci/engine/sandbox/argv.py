@@ -96,8 +96,6 @@ class Plan:
     user: Identity = field(default_factory=Identity)
     #: It gets what Docker gives by default (``confinement.py``); else all that its root has.
     confined: bool = True
-    #: As many as one process may have; 0 leaves the limit as it is.
-    open_files: int = 0
     #: It has no network but its own loopback.
     offline: bool = False
     #: Its standard streams are a terminal, which it controls.

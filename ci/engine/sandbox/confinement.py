@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import stat
 import struct
 import termios
@@ -116,7 +115,8 @@ class Restrictions:
     mode: Mode
     confined: bool
     user: Identity
-    open_files: int
+    #: (resource, value) of each process.
+    limits: tuple[tuple[int, int], ...]
     #: Where overlays are mounted.
     overlays: tuple[str, ...]
     #: The command is given something to read; else it reads /dev/null.
@@ -128,7 +128,12 @@ class Restrictions:
 
     @classmethod
     def of(
-        cls, plan: Plan, *, has_stdin: bool = False, groups: tuple[int, ...] = ()
+        cls,
+        plan: Plan,
+        *,
+        has_stdin: bool = False,
+        limits: tuple[tuple[int, int], ...] = (),
+        groups: tuple[int, ...] = (),
     ) -> Restrictions:
         """Those of a plan."""
         below = (mount.target for mount in plan.mounts if isinstance(mount, Overlay))
@@ -136,7 +141,7 @@ class Restrictions:
             mode=plan.mode,
             confined=plan.confined,
             user=plan.user,
-            open_files=plan.open_files,
+            limits=limits,
             overlays=("/", *below),
             has_stdin=has_stdin,
             terminal=plan.terminal,
@@ -201,11 +206,10 @@ class _Maker:
 
     def limits(self) -> Iterator[Call]:
         """Limits that a process hands down to its children."""
-        if files := self._to.open_files:
-            yield self.call(
-                "prlimit64", 0, resource.RLIMIT_NOFILE, struct.pack("<QQ", files, files), 0,
-                purpose=f"have {files} open files",
-            )  # fmt: skip
+        for number, value in self._to.limits:
+            packed = struct.pack("<QQ", value, value)
+            purpose = f"limit resource {number} to {value}"
+            yield self.call("prlimit64", 0, number, packed, 0, purpose=purpose)
 
     # -- file systems ----------------------------------------------------------------------------
 

@@ -70,6 +70,8 @@ class Ended:
     killed: bool
     #: It could not be started at all, or ``on_output`` failed.
     error: Exception | None = None
+    #: The limit that it hit, in words.
+    exceeded: str = ""
 
 
 @dataclass(eq=False)
