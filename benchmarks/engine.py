@@ -1,19 +1,17 @@
 """The embedded engine beside BuildKit and Podman: the same Dockerfiles, one machine, one run.
 
-    python -m benchmarks.engine [--small] [FOLDER]
+    python -m benchmarks.engine [--small]
 
-FOLDER is where stores are made. A peer that is not installed, or may not run here, is left out, and
-the table says so.
+A peer that is not installed, or may not run here, is left out, and the table says so.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -22,7 +20,7 @@ from pathlib import Path
 
 import anyio
 
-from benchmarks import builders, builds
+from benchmarks import builders, builds, execs, pipeline
 from benchmarks.builders import Builder
 
 
@@ -30,6 +28,7 @@ from benchmarks.builders import Builder
 class Size:
     """How much is built."""
 
+    execs: int = 200
     rounds: int = 3
     #: Docker refuses more than 128 layers ("max depth exceeded").
     steps: int = 100
@@ -40,7 +39,7 @@ class Size:
 
 
 #: To see that it works.
-SMALL = Size(rounds=1, steps=5, long=10, files=200, at_once=(1, 3))
+SMALL = Size(execs=10, rounds=1, steps=5, long=10, files=200, at_once=(1, 3))
 
 
 @dataclass(kw_only=True)
@@ -48,6 +47,8 @@ class Measured:
     """Seconds by row and builder; text where there are none."""
 
     rows: dict[str, dict[str, float | str]] = field(default_factory=dict)
+    #: Milliseconds of single execs, see ``execs``.
+    execs: dict[str, float] = field(default_factory=dict)
     #: MiB, by builder.
     memory: dict[str, float] = field(default_factory=dict)
     #: Peers that did not run, and why.
@@ -59,20 +60,17 @@ class Measured:
         print(f"{row}: {builder.name}: {value}", file=sys.stderr)
 
 
-def measure(folder: Path | None = None, size: Size = Size()) -> Measured:
+def measure(folder: Path, size: Size = Size()) -> Measured:
     """All rows. ``folder`` is where stores are made: on a file system that overlays can have."""
-    with tempfile.TemporaryDirectory(prefix="towpath-engines-", dir=folder) as scratch:
-        try:
-            return anyio.run(_measure, Path(scratch), size)
-        finally:
-            # Layers hold what only rm can be bothered to remove: folders without permissions.
-            subprocess.run(["rm", "-rf", *Path(scratch).iterdir()], check=False)
+    return anyio.run(_measure, folder, size)
 
 
 async def _measure(scratch: Path, size: Size) -> Measured:
     found = Measured()
     async with AsyncExitStack() as stack:
         ours = await stack.enter_async_context(builders.towpath(scratch))
+        many = builds.context(scratch / "many", "", size.files)
+        found.execs = await execs.measure(size.execs, many)
         base = await builders.base_archive(scratch)
         all_: list[Builder] = [ours, builders.WholeProcess(scratch / "store")]
         for peer, enter, programs in (
@@ -173,11 +171,9 @@ async def _seconds(builder: Builder, folder: Path) -> float:
 
 
 def main() -> None:
-    folders = [Path(word) for word in sys.argv[1:] if not word.startswith("-")]
-    size = SMALL if "--small" in sys.argv else Size()
-    found = measure(folders[0] if folders else None, size)
-    json.dump({"seconds": found.rows, "MiB": found.memory, "absent": found.absent}, sys.stdout,
-              indent=1)  # fmt: skip
+    with pipeline.scratch() as folder:
+        found = measure(folder, SMALL if "--small" in sys.argv else Size())
+    json.dump(dataclasses.asdict(found), sys.stdout, indent=1)
 
 
 if __name__ == "__main__":
