@@ -1,4 +1,4 @@
-"""Commands that need this machine and so are no Dagger functions: engine, environments, doctor."""
+"""Commands that need this machine and so are no Dagger functions: environments, doctor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import anyio.to_thread
 from anyio.abc import TaskStatus
 from cyclopts import App, Parameter
 
-from ci import store_commands, surroundings
+from ci import surroundings
 from ci.clock import SystemClock
 from ci.config import Settings
 from ci.connection import Connection, connected
@@ -44,10 +44,6 @@ Name = Annotated[str, Parameter(help="The environment.")]
 
 def register(app: App) -> None:
     """Add the commands."""
-    engine = App(name="engine", help="The embedded engine: use it for any program, look after it.")
-    engine.command(_engine_run, name="run")
-    store_commands.register(engine)
-    app.command(engine)
     app.command(_environments, name="environments")
     app.command(_rollback, name="rollback")
     app.command(_stop, name="stop")
@@ -159,21 +155,6 @@ def _delivery(settings: Settings) -> LocalDelivery:
         ledger.append(LedgerEntry(recorded_at=SystemClock().now(), delivery=delivery))
 
     return LocalDelivery(Runtime(), state=settings.state, ledger=record)
-
-
-# -- engine ---------------------------------------------------------------------------------------
-
-
-def _engine_run(
-    *command: Annotated[str, Parameter(help="The program.", allow_leading_hyphen=True)],
-) -> int:
-    """Run a program that uses a Dagger SDK on the embedded engine: `ci engine run -- CMD`."""
-    from ci.engine import command as engine  # noqa: PLC0415 - an extra, and costly to import
-    from ci.engine.sandbox.limits import Limits  # noqa: PLC0415 - as above
-
-    settings = Settings.from_environment()
-    limits = Limits(**settings.limits())
-    return anyio.run(partial(engine.run, command, cache=settings.cache, limits=limits))
 
 
 # -- environments ---------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CiError", "ConfigError", "StageErrored", "StageFailed", "StageSkipped"]
+__all__ = ["CiError", "ConfigError", "StageErrored", "StageFailed", "StageSkipped", "foremost"]
 
 
 class CiError(Exception):
@@ -53,3 +53,14 @@ class StageSkipped(CiError):
     """Raised by a stage that does not apply here; the subject is the reason."""
 
     exit_code = 0
+
+
+def foremost(
+    group: BaseExceptionGroup[BaseException], kinds: tuple[type[BaseException], ...]
+) -> BaseException:
+    """The one error that matters of several: of the first kind that is there, else the first."""
+    flat = [
+        foremost(error, kinds) if isinstance(error, BaseExceptionGroup) else error
+        for error in group.exceptions
+    ]
+    return next((error for kind in kinds for error in flat if isinstance(error, kind)), flat[0])

@@ -16,10 +16,8 @@ from ci.engine.session import Session
 
 QUICK = """
 import inspect, sys
-from ci import start
-with start._checks_on_first_call():
-    from ci import cli
-start._convert_with_one()
+from ci import sdk
+sdk.import_quickly()
 import beartype, dagger
 """
 
@@ -114,3 +112,26 @@ def first_line_of_with_exec() -> str:
     import dagger
 
     return (dagger.Container.with_exec.__doc__ or "").splitlines()[0]
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["engine", "df"], ["engine", "--help"]])
+def test_what_needs_no_sdk_imports_none(arguments, tmp_path):
+    program = f"""
+import sys
+sys.argv = ["ci", *{arguments}]
+from ci.start import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print("dagger" in sys.modules, "beartype" in sys.modules, file=sys.stderr)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TOWPATH_CACHE": str(tmp_path)},
+    )
+    assert done.stderr.splitlines()[-1] == "False False"
+    assert done.stdout

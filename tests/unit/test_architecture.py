@@ -15,7 +15,7 @@ import pytest
 FLOORS = (
     ("ci",),
     # 1: the surfaces.
-    ("ci.start", "ci.cli", "ci.module", "ci.entry"),
+    ("ci.start", "ci.sdk", "ci.cli", "ci.derived", "ci.module", "ci.entry"),
     # 2: the composition root, and whatever stands nowhere else: what it is composed with.
     ("ci.pipeline",),
     # 3: the library, and below it the rooms that it joins.

@@ -1,0 +1,34 @@
+"""``ci engine``: the embedded engine for any program, and its store. It imports no SDK."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import anyio
+from cyclopts import App, Parameter
+
+from ci import store_commands
+from ci.config import Settings
+
+__all__ = ["register"]
+
+
+def register(app: App) -> None:
+    """Add the commands."""
+    engine = App(name="engine", help="The embedded engine: use it for any program, look after it.")
+    engine.command(_engine_run, name="run")
+    store_commands.register(engine)
+    app.command(engine)
+
+
+def _engine_run(
+    *command: Annotated[str, Parameter(help="The program.", allow_leading_hyphen=True)],
+) -> int:
+    """Run a program that uses a Dagger SDK on the embedded engine: `ci engine run -- CMD`."""
+    from ci.engine import command as engine  # noqa: PLC0415 - an extra, and costly to import
+    from ci.engine.sandbox.limits import Limits  # noqa: PLC0415 - as above
+
+    settings = Settings.from_environment()
+    limits = Limits(**settings.limits())
+    return anyio.run(partial(engine.run, command, cache=settings.cache, limits=limits))
