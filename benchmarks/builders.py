@@ -40,6 +40,8 @@ class Builder(Protocol):
     """Builds the Dockerfile of a folder."""
 
     name: str
+    #: As many builds at once as are worth trying.
+    most: int
 
     async def build(self, folder: Path) -> None:
         """Return when it is built.
@@ -58,6 +60,7 @@ class Towpath:
     """The embedded engine, in a process of its own, asked by the SDK over an open connection."""
 
     name = "Towpath"
+    most = 100
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -80,6 +83,7 @@ class WholeProcess:
     """The embedded engine as a command: start, build, end."""
 
     name = "Towpath, whole process"
+    most = 1
 
     def __init__(self, store: Path) -> None:
         self._store = store
@@ -97,6 +101,7 @@ class Docker:
     """BuildKit in dockerd, asked by ``docker build``."""
 
     name = "docker build (BuildKit)"
+    most = 100
 
     def __init__(self, socket: Path, pids: list[int]) -> None:
         self._environ = {"DOCKER_HOST": f"unix://{socket}", "DOCKER_BUILDKIT": "1"}
@@ -117,6 +122,7 @@ class Podman:
     """Buildah in ``podman build``: no daemon, a process for each build."""
 
     name = "podman build"
+    most = 10  # each waits for the others' locks: 100 take minutes
 
     def __init__(self, folder: Path, state: str) -> None:
         self.root = folder / "root"

@@ -144,7 +144,11 @@ class _Bench:
 
     async def at_once(self, all_: Sequence[Builder], count: int) -> None:
         """So many builds at once, each of a source of its own; the time until all are done."""
+        row = f"{count} at once" if count > 1 else "1 alone"
         for builder in all_:
+            if count > builder.most:
+                self._found.note(row, builder, "not tried")
+                continue
             folders = [builds.pipeline(*self._fresh()) for _ in range(count)]
             began = time.perf_counter()
             value: float | str
@@ -155,7 +159,7 @@ class _Bench:
                 value = time.perf_counter() - began
             except* (RuntimeError, TimeoutError) as errors:
                 value = f"failed: {_first(errors)}"
-            self._found.note(f"{count} at once" if count > 1 else "1 alone", builder, value)
+            self._found.note(row, builder, value)
 
 
 def _first(group: BaseException) -> str:
