@@ -44,8 +44,9 @@ async def line_counts(pairs: Iterable[Pair], folder: Path) -> dict[str, tuple[in
         if not path:
             old, new = fields.pop(0), fields.pop(0)
             path = new if new != b"/dev/null" else old
-        name = os.fsdecode(path).removeprefix("a/").removeprefix("b/")
-        counts[name] = (0, 0) if added == b"-" else (int(added), int(removed))
+        counts[os.fsdecode(path[len(b"a/") :])] = (
+            (0, 0) if added == b"-" else (int(added), int(removed))
+        )
     return counts
 
 

@@ -38,7 +38,8 @@ class GitURL:
             Refusal: it is no URL of a remote repository, or holds a password.
         """
         address, _, fragment = given.partition("#")
-        ref, _, folder = fragment.partition(":")
+        ref, _, place = fragment.partition(":")
+        folder = place.strip("/")
         if scp := _SCP.fullmatch(address):
             return cls(text=address, scheme="ssh", host=scp[2], port=22, ref=ref, folder=folder)
         if "://" not in address and _BARE.fullmatch(address):
@@ -68,7 +69,7 @@ class GitURL:
             host=parts.hostname,
             port=port or _PORTS[parts.scheme],
             ref=ref,
-            folder=folder.strip("/"),
+            folder=folder,
         )
 
     @property
