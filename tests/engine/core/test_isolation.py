@@ -405,6 +405,13 @@ async def test_the_first_process_gives_no_way_out(solver: Solver, image: ImageRo
     assert all(target.startswith(("pipe:", "anon_inode:")) for target in targets), targets
 
 
+@pytest.mark.parametrize("mode", MODES[:-1], indirect=True)  # as a user it is one like any other
+async def test_the_first_process_may_call_no_more_than_the_others(
+    solver: Solver, image: ImageRoot
+) -> None:
+    assert "Seccomp:\t2" in await said(solver, sh(image, "cat /proc/1/status"))
+
+
 def test_only_the_engines_user_reaches_the_store(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir(mode=0o755)
     with Store(tmp_path / "cache") as store:
