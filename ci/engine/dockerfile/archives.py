@@ -19,7 +19,7 @@ __all__ = ["extract", "is_archive"]
 
 
 @contextmanager
-def _tar(path: str) -> Iterator[tarfile.TarFile]:
+def _tar(path: str, bufsize: int = CHUNK) -> Iterator[tarfile.TarFile]:
     """The tar in a file, decompressed as its first bytes say.
 
     Raises:
@@ -37,7 +37,7 @@ def _tar(path: str) -> Iterator[tarfile.TarFile]:
             content = decompressed(file)
         try:
             with tarfile.open(  # type: ignore[call-overload]
-                fileobj=content, mode="r|", bufsize=CHUNK, tarinfo=BoundedTarInfo
+                fileobj=content, mode="r|", bufsize=bufsize, tarinfo=BoundedTarInfo
             ) as tar:
                 yield tar
         except lzma.LZMAError as error:
@@ -45,9 +45,9 @@ def _tar(path: str) -> Iterator[tarfile.TarFile]:
 
 
 def is_archive(path: str) -> bool:
-    """Whether a file is a tar with something in it, compressed or not."""
+    """Whether a file begins as a tar with something in it does, compressed or not."""
     try:
-        with _tar(path) as tar:
+        with _tar(path, tarfile.BLOCKSIZE) as tar:
             return tar.next() is not None
     except (ImageError, OSError):
         return False
