@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
-import os
 import shutil
-import signal
 import stat
 import subprocess
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import dagger
 import pytest
+import zstandard
 
 from ci.engine.images.layout import flatten
 from tests.engine.images.conftest import RegistryServer, registry
+from tests.peers.conftest import Docker
 
 __all__ = ["registry"]
 
@@ -48,41 +48,10 @@ rm /srv/app/hard; ln /srv/app/file /srv/linked-across; rm -r /srv/sticky; echo f
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _asked_for(request: pytest.FixtureRequest) -> None:
-    if "peers" not in (request.config.getoption("-m") or ""):
-        pytest.skip("runs in `make test-peers`")
-
-
 @pytest.fixture(scope="module")
-def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
-    """The client of a daemon of its own, which has no network."""
-    if shutil.which("dockerd") is None:
-        pytest.skip("needs dockerd: apt-get install docker.io")
-    folder = tmp_path_factory.mktemp("docker")
-    host = f"unix://{folder}/sock"
-    log = (folder / "log").open("wb")
-    daemon = subprocess.Popen(
-        ["dockerd", "--data-root", folder / "data", "--exec-root", folder / "run", "-H", host,
-         "--pidfile", folder / "pid", "--iptables=false", "--bridge=none"],
-        stdout=log, stderr=log,
-    )  # fmt: skip
-    program = "/usr/bin/docker" if Path("/usr/bin/docker").exists() else "docker"
-
-    def run(*args: str | Path) -> str:
-        env = {**os.environ, "DOCKER_HOST": host, "DOCKER_BUILDKIT": "0"}
-        return call(program, *args, env=env)
-
-    deadline = time.monotonic() + 120
-    info = [program, "-H", host, "info"]
-    while subprocess.run(info, capture_output=True, check=False).returncode:
-        assert time.monotonic() < deadline, (folder / "log").read_text()
-        assert daemon.poll() is None, (folder / "log").read_text()
-        time.sleep(0.2)
-    yield run
-    daemon.send_signal(signal.SIGTERM)
-    daemon.wait(60)
-    log.close()
+def docker(dockerd: Docker) -> Callable[..., str]:
+    """The client of the tests' own daemon."""
+    return dockerd.run
 
 
 @pytest.fixture(scope="module")
@@ -326,19 +295,14 @@ async def taken_back(archive: Path, **options: Any) -> tuple[str, Facts, dict[st
     return said, *(await exported(container, again))
 
 
-def compressed(archive: Path, program: str) -> Path:
-    call(program, "-k", "-q", archive)
-    return archive.with_name(archive.name + {"gzip": ".gz", "zstd": ".zst"}[program])
-
-
-@pytest.mark.parametrize("program", ["", "gzip", "zstd"])
-async def test_the_engine_runs_what_docker_built_and_saved(docker, context, tmp_path, program):
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, zstandard.ZstdCompressor().compress])
+async def test_the_engine_runs_what_docker_built_and_saved(docker, context, tmp_path, compress):
     docker("tag", loaded(docker, tmp_path / "base.tar"), "base")
     docker("build", "--network=none", "-t", "peer:1", context)
     saved = tmp_path / "saved.tar"
     docker("save", "-o", saved, "base", "peer:1")
-    archive = compressed(saved, program) if program else saved
-    said, files, config = await taken_back(archive, tag="peer:1")
+    saved.write_bytes(compress(saved.read_bytes()))
+    said, files, config = await taken_back(saved, tag="peer:1")
     assert said == SAID
     assert differences(files, facts_of(docker, "peer:1", tmp_path)) == {}
     assert config == plain_config(json.loads(docker("inspect", "peer:1"))[0]["Config"])
