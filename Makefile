@@ -52,11 +52,11 @@ test: test-system install $(OLD_STAMP)
 	$(BIN)/python -m tests.ordinary_user tests.images debian:bookworm-slim
 	$(BIN)/python -m tests.ordinary_user pytest -q -n 2 --dist loadfile tests/conformance
 
-# Against Docker and Podman themselves, each started by the tests and ended with them; as root.
+# Against Docker, Podman and sshd themselves, each started by the tests and ended with them; as root.
 test-peers: test-system install
-	@./.ci/system-packages dockerd:docker.io podman runc
+	@./.ci/system-packages dockerd:docker.io podman runc sshd:openssh-server
 	$(BIN)/python -m tests.images debian:bookworm-slim
-	$(BIN)/python -m pytest --need-all -m peers tests/peers
+	$(BIN)/python -m pytest --need-all -m peers tests/peers tests/engine/sources
 
 check: install
 	$(BIN)/ruff format --check .
