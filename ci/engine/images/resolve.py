@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 import structlog
 
+from ci.clock import Clock, SystemClock
 from ci.engine.images.blobs import diff_id
 from ci.engine.images.bootstrap.catalogue import Catalogue
 from ci.engine.images.bootstrap.recipe import Recipe
@@ -22,18 +23,24 @@ from ci.engine.images.origins import Origins
 from ci.engine.images.pull import Puller, load
 from ci.engine.images.reference import Reference
 from ci.engine.images.registry import Registry
+from ci.engine.images.sources import (
+    NO_STAND_IN_VARIABLE,
+    Source,
+    configured_sources,
+    may_be_stood_in_for,
+)
 from ci.engine.layers import Layer, Snapshot
 from ci.engine.store import Store
 
-__all__ = ["SOURCES", "Images", "ResolvedImage", "Source"]
-
-Source = Literal["store", "registry", "bootstrap"]
-SOURCES: tuple[Source, ...] = ("store", "registry", "bootstrap")
+__all__ = ["Images", "ResolvedImage"]
 
 _HINT = (
     "on a machine without a registry, use an image that a recipe stands in for, such as "
     "python:3.11-slim-bookworm; behind a mirror, name it in TOWPATH_REGISTRY_MIRRORS"
 )
+
+#: For how long a registry that could not be reached is left alone, once a stand-in is there.
+_ASK_AGAIN_SECONDS = 3600.0
 
 _log = structlog.get_logger(__name__)
 
@@ -56,27 +63,31 @@ class ResolvedImage:
 class Images:
     """Resolves images into ``store``.
 
-    A tag once resolved stays resolved in a store, until it is refreshed.
+    A tag once resolved stays resolved in a store, until it is refreshed. Where a stand-in was
+    used, the registry is asked again after an hour, and is used as soon as it answers.
 
     Args:
         store: Where images are kept.
-        sources: What to ask, in this order.
+        sources: What to ask, in this order; None is what this machine configures.
         catalogue: The stand-ins.
         registry: The client to use; the default is configured by this machine.
         credentials: Logins; the default are the Docker configuration's.
+        clock: Tells how old a stand-in is.
     """
 
     def __init__(
         self,
         store: Store,
         *,
-        sources: Sequence[Source] = SOURCES,
+        sources: Sequence[Source] | None = None,
         catalogue: Catalogue | None = None,
         registry: Registry | None = None,
         credentials: Credentials | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._store = store
-        self._sources = sources
+        self._sources = configured_sources() if sources is None else sources
+        self._clock = clock or SystemClock()
         self._catalogue = catalogue or Catalogue(store)
         self._registry = registry or Registry()
         self._credentials = credentials or Credentials()
@@ -118,6 +129,9 @@ class Images:
             if source == "store" and not refresh:
                 found = self._known(reference, wanted)
                 complaints += [] if found else ["the store has not got it"]
+                if found is not None and self._is_due(found, reference, wanted):
+                    fresh = await self._try_registry(reference, wanted, credentials, complaints)
+                    found = fresh or self._keep(found, reference, wanted)
             elif source == "registry":
                 found = await self._try_registry(reference, wanted, credentials, complaints)
             elif source == "bootstrap":
@@ -125,6 +139,7 @@ class Images:
             else:
                 found = None
             if found is not None:
+                _tell(found)
                 return found
         raise ImageError(
             f"image {reference.familiar} for {wanted}",
@@ -222,12 +237,12 @@ class Images:
     def _recorded(self, reference: Reference, platform: Platform) -> ResolvedImage | None:
         digest = reference.digest
         tag = self._store.get("reference", _tag_key(reference, platform))
-        if tag is not None:
+        if tag is not None and (not tag["stand_in"] or self._may_stand_in(reference)):
             digest = tag["digest"]
             if tag["recipe"] != self._recipe_key(reference, platform, tag["stand_in"]):
                 return None
         record = self._store.get("image", digest) if digest else None
-        if record is None:
+        if record is None or (record["stand_in"] and not self._may_stand_in(reference)):
             return None
         snapshot = tuple(Layer(layer) for layer in record["layers"])
         if not self._store.has_layers(snapshot):
@@ -239,8 +254,19 @@ class Images:
             snapshot=snapshot,
             stand_in=record["stand_in"] if tag is None else tag["stand_in"],
         )
-        _tell(image)
         return image
+
+    def _may_stand_in(self, reference: Reference) -> bool:
+        return "bootstrap" in self._sources and may_be_stood_in_for(reference)
+
+    def _is_due(self, image: ResolvedImage, reference: Reference, platform: Platform) -> bool:
+        """A stand-in that the registry has not been asked about lately."""
+        if not image.stand_in or "registry" not in self._sources or reference.digest:
+            return False
+        record = self._store.get("reference", _tag_key(reference, platform)) or {}
+        asked = record.get("asked")
+        now = self._clock.now().timestamp()
+        return not isinstance(asked, int | float) or not 0 <= now - asked < _ASK_AGAIN_SECONDS
 
     def _recipe_key(self, reference: Reference, platform: Platform, stand_in: str) -> str:
         """Of the stand-in that would be used now: another version of a recipe is another."""
@@ -253,11 +279,18 @@ class Images:
         reference: Reference,
         platform: Platform,
         blobs: Sequence[str] = (),
-    ) -> None:
+    ) -> ResolvedImage:
+        """Keep an image by its name, too."""
         self._keep_alone(image, blobs)
         recipe = self._recipe_key(reference, platform, image.stand_in)
-        named = {"digest": image.digest, "stand_in": image.stand_in, "recipe": recipe}
+        named = {
+            "digest": image.digest,
+            "stand_in": image.stand_in,
+            "recipe": recipe,
+            "asked": self._clock.now().timestamp(),
+        }
         self._store.put("reference", _tag_key(reference, platform), named)
+        return image
 
     def _keep_alone(self, image: ResolvedImage, blobs: Sequence[str] = ()) -> None:
         """Keep an image by its digest, and by no name."""
@@ -301,6 +334,9 @@ class Images:
         refresh: bool,
     ) -> ResolvedImage | None:
         """Built from packages; None, with a complaint, where no recipe fits."""
+        if not may_be_stood_in_for(reference):
+            complaints.append(f"{NO_STAND_IN_VARIABLE} lets nothing stand in for it")
+            return None
         recipe = self._catalogue.recipe_for(reference, platform.architecture)
         if recipe is None:
             complaints.append(
@@ -318,7 +354,6 @@ class Images:
             snapshot=snapshot,
             stand_in=f"{recipe.gives}, in place of {reference.familiar}",
         )
-        _tell(image)
         self._keep(image, reference, platform)
         return image
 
