@@ -247,14 +247,13 @@ class Images:
         snapshot = tuple(Layer(layer) for layer in record["layers"])
         if not self._store.has_layers(snapshot):
             return None
-        image = ResolvedImage(
+        return ResolvedImage(
             reference=str(reference),
             digest=digest,
             config=record["config"],
             snapshot=snapshot,
             stand_in=record["stand_in"] if tag is None else tag["stand_in"],
         )
-        return image
 
     def _may_stand_in(self, reference: Reference) -> bool:
         return "bootstrap" in self._sources and may_be_stood_in_for(reference)
