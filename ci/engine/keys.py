@@ -200,9 +200,7 @@ class Keys:
             case FileMount():
                 content = await self._whole(mount.source)
                 name = posixpath.basename(mount.source.path)
-                return fingerprint(
-                    kind, mount.path, name, content, mount.owner or "", mount.read_only
-                )
+                return fingerprint(kind, mount.path, name, content, mount.owner or "")
             case BindMount():
                 return fingerprint(kind, mount.path, await self._taken(mount), mount.read_only)
             case CacheMount():

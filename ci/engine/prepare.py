@@ -26,6 +26,7 @@ from ci.engine.sandbox.argv import DEFAULT_PATH, Bind, Data, Mode, MountPlan, Pl
 from ci.engine.sandbox.lent import Host, Shelf
 from ci.engine.store import Store
 from ci.engine.vertex import (
+    BindMount,
     CacheMount,
     DirectoryMount,
     Exec,
@@ -172,7 +173,7 @@ class Prepared:
         for mount in self._exec.mounts:
             if isinstance(mount, DirectoryMount) and not mount.read_only:
                 mounts[mount.path] = self._areas[mount.path].take(self._store, maker)
-            elif isinstance(mount, FileMount) and not mount.read_only:
+            elif isinstance(mount, FileMount):
                 mounts[mount.path] = self._store.add_layer(self._files[mount.path].parent)
         return Written(root=self._root.take(self._store, maker), mounts=mounts)
 
@@ -227,7 +228,9 @@ class Prepared:
 
     def _mount(self, mount: Mount) -> None:
         match mount:
-            case DirectoryMount():
+            case BindMount() if mount.path in self._inputs.files:
+                self._mount_file(mount)
+            case DirectoryMount() | BindMount():
                 area = self._area(
                     mount.path, self._inputs.mounts[mount.path], read_only=mount.read_only
                 )
@@ -260,21 +263,21 @@ class Prepared:
         overlays = [area.overlay() for path, area in self._areas.items() if path != "/"]
         return sorted([*overlays, *self._mounts], key=lambda plan: plan.target.count("/"))
 
-    def _mount_file(self, mount: FileMount) -> None:
+    def _mount_file(self, mount: FileMount | BindMount) -> None:
         tree = MergedTree(self._store.layer_paths(self._inputs.mounts[mount.path]))
         entry = tree.require(mount.source.path, "file")
-        if mount.read_only:
-            target = self._target(mount, directory=False)
+        target = self._target(mount, directory=False)
+        if isinstance(mount, BindMount) and mount.read_only:
             self._add(Bind(target=target, source=entry.host, read_only=True))
             return
         folder = self._folder / f"file-{len(self._files)}"
         folder.mkdir()
         name = posixpath.basename(mount.source.path)
         builder = LayerBuilder(MergedTree([]), folder, as_root=self._as_root)
-        owner = owner_ids(self._root.base, mount.owner.spec) if mount.owner else None
+        spec = mount.owner if isinstance(mount, FileMount) else None
+        owner = owner_ids(self._root.base, spec.spec) if spec else None
         builder.copy(entry, "/" + name, owner=owner)
         self._files[mount.path] = folder / name
-        target = self._target(mount, directory=False)
         self._add(Bind(target=target, source=str(folder / name)))
 
     def _volume(self, mount: CacheMount) -> Path:

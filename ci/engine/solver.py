@@ -166,14 +166,16 @@ class Solver:
         )
         self._outputs = Outputs(store)
         self._flights: Flights
+        #: Digests of what copies and binds of Dockerfiles take.
+        self.taken: TakenDigests
         self._keys: Keys
         self._evaluation: Evaluation
 
     async def __aenter__(self) -> Self:
         mode = await anyio.to_thread.run_sync(self.sandbox.mode)
         self._flights = Flights()
-        taken = TakenDigests(self)
-        self._keys = Keys(self.content_digest, taken.of, self.secrets, flavour=mode.value)
+        self.taken = TakenDigests(self)
+        self._keys = Keys(self.content_digest, self.taken.of, self.secrets, flavour=mode.value)
         self._evaluation = Evaluation(self, as_root=mode is not Mode.ONE_UID)
         return self
 
@@ -231,7 +233,6 @@ class Solver:
         return record if record is not None and self._outputs.whole(record) else None
 
     async def _run(self, exec_: Exec) -> Record:
-        exec_ = await self._with_binds(exec_)
         attached = (
             nullcontext(Attachment()) if exec_.offline else self.services.attach(exec_.services)
         )
@@ -261,46 +262,38 @@ class Solver:
             mounts[path] = {"layers": list(self._evaluation.on_top(below, layer))}
         return self._outputs.record(finished, root, mounts)
 
-    async def _with_binds(self, exec_: Exec) -> Exec:
-        """The exec with its binds as what they turn out to be: directories or files."""
-        if not any(isinstance(mount, BindMount) for mount in exec_.mounts):
-            return exec_
-        mounts = await gather(*(partial(self._bound, mount) for mount in exec_.mounts))
-        return replace(exec_, mounts=tuple(mounts))
-
-    async def _bound(self, mount: Mount) -> Mount:
-        if not isinstance(mount, BindMount):
-            return mount
-        found = await self.stat(mount.source)
-        if found is not None and found.kind == "file":
-            file = FileRef(tree=mount.source.tree, path=found.path)
-            return FileMount(path=mount.path, source=file, read_only=mount.read_only)
-        return DirectoryMount(path=mount.path, source=mount.source, read_only=mount.read_only)
-
     async def _inputs(self, exec_: Exec, attachment: Attachment) -> Inputs:
         """Evaluate all that an exec needs."""
         mounts = [m for m in exec_.mounts if _source(m) is not None]
         wanted = [secret for _, secret in exec_.secret_env]
         wanted += [m.secret for m in exec_.mounts if isinstance(m, SecretMount)]
+        files = frozenset([mount.path for mount in mounts if await self._is_file(mount)])
         root, *snapshots = await gather(
             partial(self.snapshot, exec_.root),
-            *(partial(self._mounted, exec_, mount) for mount in mounts),
+            *(partial(self._mounted, exec_, m, is_file=m.path in files) for m in mounts),
         )
         return Inputs(
             root=self._evaluation.fit(root),
             mounts={
                 m.path: self._evaluation.fit(s) for m, s in zip(mounts, snapshots, strict=True)
             },
-            files=frozenset(m.path for m in mounts if isinstance(m, FileMount)),
+            files=files,
             secrets={secret.name: await self.secrets.value(secret) for secret in wanted},
             attachment=attachment,
         )
 
-    async def _mounted(self, exec_: Exec, mount: Mount) -> Snapshot:
-        """The tree to mount: a directory's own, with the owner that it is to have."""
+    async def _is_file(self, mount: Mount) -> bool:
+        """A file is mounted; only the tree tells what a bind is."""
+        if not isinstance(mount, BindMount):
+            return isinstance(mount, FileMount)
+        found = await self.stat(mount.source)
+        return found is not None and found.kind == "file"
+
+    async def _mounted(self, exec_: Exec, mount: Mount, *, is_file: bool) -> Snapshot:
+        """The tree to mount, or that has the file: a directory's with the owner it is to have."""
         source = _source(mount)
         assert source is not None  # noqa: S101 - the caller chose
-        if isinstance(source, FileRef):
+        if is_file or isinstance(source, FileRef):
             return await self.snapshot(source.tree)
         if isinstance(mount, DirectoryMount) and mount.owner is not None:
             uid, gid = await self._look(exec_.root, partial(owner_ids, spec=mount.owner.spec))
@@ -583,7 +576,7 @@ class Solver:
 
 def _source(mount: Mount) -> DirectoryRef | FileRef | None:
     """The tree or file that a mount starts from, if any."""
-    if isinstance(mount, DirectoryMount | FileMount | CacheMount):
+    if isinstance(mount, DirectoryMount | FileMount | BindMount | CacheMount):
         return mount.source
     return None
 

@@ -341,7 +341,6 @@ class FileMount(Mount):
 
     source: FileRef
     owner: Owner | None = None
-    read_only: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

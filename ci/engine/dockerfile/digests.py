@@ -53,8 +53,8 @@ class TakenDigests:
             source = CopySource(
                 source=DirectoryRef(tree=vertex.source.tree), path=vertex.source.path
             )
-            return await self._source(source, bound=True)
-        calls = [partial(self._source, source) for source in vertex.sources]
+            return await self.of_source(source, bound=True)
+        calls = [partial(self.of_source, source) for source in vertex.sources]
         if any([await self._recorded(source) is None for source in vertex.sources]):
             # What it is put on is most likely to be made too: at once, then.
             calls.append(partial(self._ahead, vertex.tree))
@@ -68,7 +68,12 @@ class TakenDigests:
         await self._solver.snapshot(tree)
         return ""
 
-    async def _source(self, source: CopySource, *, bound: bool = False) -> str:
+    async def of_source(self, source: CopySource, *, bound: bool = False) -> str:
+        """Hex BLAKE3 of what one source names; ``bound`` takes its path as it is.
+
+        Raises:
+            CiError: it is missing.
+        """
         tree = source.source.tree
         if _is_whole(source) and isinstance(tree, HostDirectory):
             return await self._solver.content_digest(source.source, EVERYTHING)

@@ -18,8 +18,6 @@ from ci.engine.vertex import (
     CacheMount,
     DirectoryRef,
     ExecRootOutput,
-    FileMount,
-    FileRef,
     Mount,
     NewFile,
     Owner,
@@ -128,8 +126,7 @@ def _script(name: str, text: str) -> tuple[tuple[str, ...], Mount]:
         permissions=0o755,
     )
     path = _SCRIPTS + inner
-    mount = FileMount(path=path, source=FileRef(tree=tree, path=inner), read_only=True)
-    return (path,), mount
+    return (path,), BindMount(path=path, source=DirectoryRef(tree=tree, path=inner))
 
 
 # -- mounts --------------------------------------------------------------------------------------

@@ -9,14 +9,18 @@ from dataclasses import dataclass
 
 from blake3 import blake3
 
+from ci.engine.container import join
 from ci.engine.keys import below
 from ci.engine.patterns import EVERYTHING
 from ci.engine.solver import Outcome, Solver
 from ci.engine.vertex import (
+    BindMount,
     CacheMount,
     Copy,
+    CopySource,
     DirectoryMount,
     DirectoryRef,
+    DockerCopy,
     Exec,
     ExecMountOutput,
     ExecRootOutput,
@@ -171,6 +175,14 @@ class _Describer:
                 return [
                     await self._files(f"copy to {tree.path}", tree.source, tree.patterns, extra)
                 ]
+            case DockerCopy():
+                name = f"copy to {tree.destination}"
+                if not tree.sources:
+                    return [
+                        Input(name=f"directory {tree.destination}", digest=self._hash(tree.owner))
+                    ]
+                as_what = (tree.owner, tree.mode)
+                return [await self._taken(name, source, as_what) for source in tree.sources]
             case Without():
                 return [Input(name="removed paths", digest=self._hash(*tree.paths))]
             case ExecRootOutput() | ExecMountOutput():
@@ -188,12 +200,23 @@ class _Describer:
                 return [await self._files(f"mount {mount.path}", mount.source, EVERYTHING, extra)]
             case FileMount():
                 return [await self._files(f"mount {mount.path}", mount.source)]
+            case BindMount():
+                digest = self._hash(await self.solver.taken.of(mount), mount.read_only)
+                return [await self._input(f"mount {mount.path}", mount.source, digest)]
             case CacheMount():
                 return [Input(name=f"cache {mount.path}", digest=self._hash(mount.volume))]
             case SecretMount():
                 return []
             case _:
                 return [Input(name=f"mount {mount.path}", digest=mount.digest[:_DIGITS])]
+
+    async def _taken(self, name: str, source: CopySource, extra: tuple[object, ...]) -> Input:
+        """Of what a Dockerfile copies; a pattern's files are not told one by one."""
+        digest = self._hash(await self.solver.taken.of_source(source), *extra)
+        place = source.source
+        if isinstance(place, DirectoryRef):
+            place = DirectoryRef(tree=place.tree, path=join(place.path, source.path))
+        return await self._input(name, place, digest, Patterns(exclude=source.exclude))
 
     async def _files(
         self,
@@ -202,11 +225,20 @@ class _Describer:
         patterns: Patterns = EVERYTHING,
         extra: tuple[object, ...] = (),
     ) -> Input:
-        digest = await self.solver.content_digest(source, patterns)
+        digest = self._hash(await self.solver.content_digest(source, patterns), *extra)
+        return await self._input(name, source, digest, patterns)
+
+    async def _input(
+        self,
+        name: str,
+        source: DirectoryRef | FileRef,
+        digest: str,
+        patterns: Patterns = EVERYTHING,
+    ) -> Input:
         maker = _maker(source.tree)
         return Input(
             name=name,
-            digest=self._hash(digest, *extra),
+            digest=digest,
             shown=_origin(source.tree),
             layers=self.solver.known_snapshot(source.tree),
             path=source.path,

@@ -13,9 +13,12 @@ from ci.engine.secrets import Secrets
 from ci.engine.solver import Solver
 from ci.engine.store import Store
 from ci.engine.vertex import (
+    BindMount,
     Copy,
+    CopySource,
     DirectoryMount,
     DirectoryRef,
+    DockerCopy,
     Exec,
     ExecMountOutput,
     ExecRootOutput,
@@ -270,3 +273,24 @@ def test_a_stage_or_a_part_of_a_command_chooses(wanted: str, shown: list[str]) -
     assert [command for command in ("a", "b --x", "c") if f": {command!r}" in text
             or f": {command}\n" in text or f": '{command}'\n" in text] == shown  # fmt: skip
     assert ("No command of the last run" in text) is (not shown)
+
+
+async def test_files_that_a_dockerfile_copies_or_binds_are_named(store, image, tmp_path):
+    def exec_() -> Exec:
+        context = DirectoryRef(tree=HostDirectory(path=str(tmp_path / "src")))
+        sources = (CopySource(source=context, path="/used"),)
+        made = DockerCopy(tree=image, destination="/d/", sources=sources)
+        bound = DirectoryRef(tree=context.tree, path="/bound")
+        return sh(made, "true", mounts=(BindMount(path="/b", source=bound),))
+
+    for name in ("used", "bound", "other"):
+        (tmp_path / "src" / name).mkdir(parents=True)
+        (tmp_path / "src" / name / "f").write_text("1")
+    await ran(store, exec_())
+    (tmp_path / "src/other/f").write_text("2")
+    (run,) = (await ran(store, exec_())).steps
+    assert run.cached
+    for name, told_as in (("used", "copy to /d/"), ("bound", "mount /b")):
+        (tmp_path / "src" / name / "f").write_text("new")
+        await ran(store, exec_())
+        assert told_as in told(store)

@@ -20,7 +20,6 @@ from ci.engine.vertex import (
     DockerCopy,
     Exec,
     ExecRootOutput,
-    FileMount,
     Http,
     ImageRoot,
     NewFile,
@@ -327,7 +326,7 @@ async def test_a_heredoc_with_an_interpreter_is_a_file():
     exec_ = await ran("RUN <<E\n#!/usr/bin/env python3\nE\n")
     assert exec_.args == ("/dev/pipes/E",)
     (mount,) = exec_.mounts
-    assert isinstance(mount, FileMount)
+    assert isinstance(mount, BindMount)
     assert isinstance(mount.source.tree, NewFile)
     assert mount.source.tree.permissions == 0o755
 
