@@ -18,6 +18,7 @@ import pytest
 import zstandard
 
 from ci.engine.images.layout import flatten
+from tests.engine.api.test_registries import give
 from tests.engine.images.conftest import RegistryServer, registry
 from tests.peers.conftest import Docker
 
@@ -364,3 +365,19 @@ async def test_the_engine_pulls_what_others_pushed(
     assert differences(files, facts_of(podman, name, tmp_path)) == {}
     assert config == plain_config(json.loads(podman("inspect", name))[0]["Config"])
     assert (await pulled.with_exec(["cat", "/etc/debian_version"]).stdout()).startswith("12.")
+
+
+# -- to this machine -------------------------------------------------------------------------------
+
+
+async def test_an_image_goes_to_docker_itself_and_comes_back(
+    image, dockerd: Docker, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DOCKER_HOST", dockerd.host)
+    files, config = await exported(image, tmp_path / "image.tar")
+    await give(image, "towpath/given:1")
+    assert differences(facts_of(dockerd.run, "towpath/given:1", tmp_path), files) == {}
+    taken = dagger.dag.host().container_image("towpath/given:1")
+    assert await exported(taken, tmp_path / "again.tar") == (files, config)
+    with pytest.raises(dagger.QueryError, match=r"image towpath/none:1, docker save: got "):
+        await dagger.dag.host().container_image("towpath/none:1").sync()

@@ -10,10 +10,11 @@ from ci.engine.api.context import Context
 from ci.engine.api.host import absolute
 from ci.engine.api.registry_service import place_of
 from ci.engine.container import ContainerState
+from ci.engine.images.programs import find_program
 from ci.engine.refusal import Unsupported
 from ci.engine.vertex import FileRef, Scratch, Tarball
 
-__all__ = ["as_tarball", "export", "import_", "publish"]
+__all__ = ["as_tarball", "export", "export_image", "import_", "publish"]
 
 _COMPRESSIONS = {
     "gzip": "gzip",
@@ -69,6 +70,29 @@ async def export(
     )
     place = absolute(ctx, container.expand(path) if expand else path)
     return str(await ctx.solver.export_file(archive, place))
+
+
+async def export_image(
+    container: ContainerState,
+    ctx: Context,
+    *,
+    name: str,
+    platform_variants: Sequence[str],
+    media_types: str,
+    forced_compression: str | None = None,
+) -> None:
+    """Give the image to the machine's own Docker or Podman, by that name."""
+    if platform_variants:
+        raise Unsupported("Container.exportImage(platformVariants:)")
+    archive = as_tarball(
+        container,
+        ctx,
+        platform_variants=(),
+        forced_compression=forced_compression,
+        media_types=media_types,
+    )
+    program = await find_program()
+    await program.load(await _on_host(archive, ctx), name)
 
 
 async def publish(

@@ -9,7 +9,8 @@ from typing import Any
 
 from ci.engine.api.context import Context
 from ci.engine.api.values import HostState, ServiceState, Socket, TunnelState
-from ci.engine.container import ExposedPort
+from ci.engine.container import ContainerState, ExposedPort
+from ci.engine.images.programs import find_program
 from ci.engine.refusal import Refusal, Unsupported
 from ci.engine.services import HostServiceSpec
 from ci.engine.vertex import (
@@ -24,6 +25,7 @@ from ci.engine.vertex import (
 )
 
 __all__ = [
+    "container_image",
     "directory",
     "file",
     "find_up",
@@ -32,6 +34,13 @@ __all__ = [
     "tunnel",
     "unix_socket",
 ]
+
+
+async def container_image(_: HostState, ctx: Context, *, name: str) -> ContainerState:
+    """A container on an image of the machine's own Docker or Podman."""
+    file = ctx.temporary() / "image.tar"
+    await (await find_program()).save(name, file)
+    return await ctx.images.load(ContainerState(platform=ctx.platform), file)
 
 
 def directory(

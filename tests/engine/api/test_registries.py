@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import shutil
@@ -10,6 +11,7 @@ from typing import Any
 
 import dagger
 import pytest
+from beartype.roar import BeartypeCallHintReturnViolation
 
 from tests.engine.images.conftest import (
     RegistryServer,
@@ -125,3 +127,44 @@ async def test_an_imported_image_keeps_its_layers_and_their_digests(dag, tmp_pat
             layers.append(listed_in(tar)["Layers"])
     assert layers[1][:-1] == layers[0]
     assert len(layers[0]) == 2
+
+
+async def give(image: dagger.Container, name: str) -> None:
+    # The SDK takes its own None for a mistake where it says Void.
+    with contextlib.suppress(BeartypeCallHintReturnViolation):
+        await image.export_image(name)
+
+
+async def test_an_image_goes_to_the_machines_own_program_and_comes_back(
+    dag, tmp_path, unique, monkeypatch
+):
+    """The first program does not answer, the second keeps one archive."""
+    for name, script in {
+        "docker": "echo no daemon >&2; exit 1",
+        "podman": f"""
+            case $1 in
+              info) ;;
+              load) cp "$3" {tmp_path}/kept; echo "Loaded image: sha256:abc";;
+              tag) echo "$2 $3" > {tmp_path}/tagged;;
+              save) [ "$4" = app:1 ] || {{ echo "$4: no such image" >&2; exit 125; }}
+                    cp {tmp_path}/kept "$3";;
+            esac
+        """,
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    made = dag.container().with_new_file("/mine", unique)
+    await give(made, "app:1")
+    assert (tmp_path / "tagged").read_text() == "sha256:abc app:1\n"
+    assert await dag.host().container_image("app:1").file("/mine").contents() == unique
+    with pytest.raises(dagger.QueryError, match="image b:2, podman save: got b:2: no such image"):
+        await dag.host().container_image("b:2").sync()
+    with pytest.raises(dagger.QueryError, match="platformVariants"):
+        await made.export_image("app:1", platform_variants=[made])
+
+
+async def test_without_a_program_the_error_names_them(dag, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(dagger.QueryError, match="docker, podman, nerdctl that answers"):
+        await dag.container().export_image("app:1")

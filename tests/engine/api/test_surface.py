@@ -82,8 +82,6 @@ def test_ids_of_what_is_not_served_are_refused_by_name():
         ('{llm{withModel(model:"x"){model}}}', "Query.llm"),
         ('{address(value:"x"){volume{id}}}', "Address.volume"),
         ('{sshfsVolume(endpoint:"x",privateKey:"y"){id}}', "Query.sshfsVolume"),
-        ('{host{containerImage(name:"x"){id}}}', "Host.containerImage"),
-        ('{container{exportImage(name:"x")}}', "Container.exportImage"),
     ],
 )
 async def test_what_only_sdks_know_is_refused_by_name_too(client, query, field):
