@@ -79,7 +79,14 @@ async def _read(solver: Solver, source: DirectoryRef, name: str) -> str | None:
         content = await solver.read(FileRef(tree=source.tree, path=join(source.path, name)))
     except NoSuchPath:
         return None
-    return content.decode("utf-8", "surrogateescape")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        byte = content[error.start]
+        raise DockerfileError(
+            name, line, "", got=f"the byte {byte:#x}, which is no UTF-8", expected="UTF-8"
+        ) from None
 
 
 def _without(source: DirectoryRef, exclude: tuple[str, ...]) -> DirectoryRef:

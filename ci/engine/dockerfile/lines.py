@@ -66,8 +66,12 @@ def read(text: str, file: str) -> Source:
     """The logical lines of a Dockerfile.
 
     Raises:
-        DockerfileError: a directive is wrong, a heredoc does not end, or there is no instruction.
+        DockerfileError: it is no text, a directive is wrong, a heredoc does not end, or there is no
+            instruction.
     """
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DockerfileError(file, line, "", got="a NUL character", expected="text")
     return _Reader(text, file).read()
 
 

@@ -93,6 +93,11 @@ def make_plan(
     Raises:
         DockerfileError: a name is not known, or what is needed cannot be built here.
     """
+    for name, value in build_args.items():
+        if "\0" in name + value:
+            raise DockerfileError(
+                dockerfile.file, 0, f"argument {name!r}", got="a NUL character", expected="text"
+            )
     scope = _platform_args(platform, build_args)
     stages: list[Stage] = []
     instructions: list[list[Instruction]] = []

@@ -185,6 +185,12 @@ async def test_a_dockerfile_that_is_not_there_is_told_with_the_nearest_name(buil
     assert "did you mean Dockerfile?" in str(caught.value)
 
 
+async def test_a_dockerfile_that_is_no_text_is_told_with_its_line(builder):
+    (builder.context / "Latin").write_bytes(b"FROM a\n# caf\xe9\n")
+    with pytest.raises(CiError, match="Latin:2: got the byte 0xe9, which is no UTF-8"):
+        await builder.tree("FROM a", dockerfile="Latin")
+
+
 # -- files ---------------------------------------------------------------------------------------
 
 

@@ -97,6 +97,10 @@ def test_an_empty_file_is_told():
     )
 
 
+def test_what_is_no_text_is_told_with_its_line():
+    assert fault("FROM a\nRUN \0\n") == "Dockerfile:2: got a NUL character; expected text"
+
+
 def test_an_unknown_instruction_is_told_with_the_nearest_one():
     said = fault("FROM a\nRUNN x")
     assert said.startswith("Dockerfile:2: instruction: got 'RUNN'; expected one of ADD, ARG, CMD")

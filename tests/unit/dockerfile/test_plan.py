@@ -91,6 +91,12 @@ def test_what_cannot_be_is_told_with_its_line(text, said):
     assert fault(text).startswith(said)
 
 
+def test_an_argument_that_is_no_text_is_told():
+    assert fault("FROM a", A="x\0") == (
+        "Dockerfile: argument 'A': got a NUL character; expected text"
+    )
+
+
 def test_an_unknown_target_is_told_with_the_nearest_stage():
     assert fault("FROM a AS build\nFROM b AS final", target="biuld") == (
         "Dockerfile: target: got 'biuld'; expected one of build, final\nhint: did you mean build?"
