@@ -157,10 +157,10 @@ def _candidates(root: Path, membership: Path) -> list[tuple[dict[str, Path], _Wo
     own = _memberships(membership)
     found: list[tuple[dict[str, Path], _Words]] = []
     if (root / "cgroup.controllers").exists():
-        # Root may use the top, where processes do not stand in the way of controllers.
-        places = dict.fromkeys([root / own.get("", "").lstrip("/"), root])
-        usable = (place for place in places if _delegates(place))
-        found += [(dict.fromkeys(_CONTROLLERS, place), _VERSION_2) for place in usable]
+        # Root's own may be a login's, whose processes are not ours to move: it uses the top.
+        place = root if os.geteuid() == 0 else root / own.get("", "").lstrip("/")
+        if _delegates(place):
+            found.append((dict.fromkeys(_CONTROLLERS, place), _VERSION_2))
     elif all(name in own for name in _CONTROLLERS):
         parents = {name: root / name / own[name].lstrip("/") for name in _CONTROLLERS}
         found.append((parents, _VERSION_1))
@@ -193,11 +193,16 @@ def _delegates(folder: Path) -> bool:
 
 
 def _step_aside(folder: Path) -> None:
-    """Move this process out of the way, where it is alone: a group with processes has no others."""
+    """Move its processes to a group beneath: one with processes hands out no controllers.
+
+    The folder was delegated to this user, or is the top of a container.
+    """
     inside = (folder / "cgroup.procs").read_text().split()
-    if inside == [str(os.getpid())]:
+    if inside:
         (folder / "engine").mkdir(exist_ok=True)
-        (folder / "engine/cgroup.procs").write_text(str(os.getpid()))
+    for pid in inside:
+        with suppress(ProcessLookupError):
+            (folder / "engine/cgroup.procs").write_text(pid)
 
 
 def _sweep(parent: Path) -> None:

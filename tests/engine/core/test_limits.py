@@ -117,8 +117,9 @@ async def test_who_sets_no_limit_pays_for_none(
 
 
 @pytest.fixture
-def version_2(tmp_path: Path) -> tuple[Path, Path]:
+def version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     """A hierarchy in which this process is in a scope that was delegated to its user."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     root = tmp_path / "cgroup"
     scope = root / "user.slice/scope"
     scope.mkdir(parents=True)
@@ -140,6 +141,14 @@ def test_a_delegated_scope_is_used_and_its_process_steps_aside(version_2) -> Non
     assert str(found) == f"version 2 at {root}/user.slice/scope"
     assert (root / "user.slice/scope/engine/cgroup.procs").read_text() == str(os.getpid())
     assert (root / "user.slice/scope/cgroup.subtree_control").read_text() == "+memory +pids"
+
+
+def test_root_uses_the_top_and_moves_nobody(version_2, monkeypatch) -> None:
+    root, membership = version_2
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    found = ControlGroups.open(root, membership)
+    assert str(found) == f"version 2 at {root}"
+    assert not list(root.glob("**/engine"))
 
 
 def test_limits_are_written_where_version_2_has_them(version_2, monkeypatch) -> None:
