@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ class Files(Protocol):
 
 @contextmanager
 def open_files(path: Path) -> Iterator[Files]:
-    """Open a folder or a tar; one that is compressed is unpacked beside it for the time.
+    """Open a folder or a tar; one that is compressed is unpacked, beside it if possible.
 
     Raises:
         ImageError: it is neither.
@@ -49,7 +50,8 @@ def open_files(path: Path) -> Iterator[Files]:
             with tarfile.open(path, "r:", tarinfo=BoundedTarInfo) as tar:
                 yield _Tar(tar, str(path))
             return
-        with tempfile.TemporaryFile(dir=path.parent) as plain:
+        beside = path.parent if os.access(path.parent, os.W_OK) else None
+        with tempfile.TemporaryFile(dir=beside) as plain:
             with path.open("rb") as file, broken(f"image archive {path}"):
                 stream = decompressed(file)
                 while chunk := stream.read(CHUNK):

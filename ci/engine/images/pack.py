@@ -33,6 +33,8 @@ def pack_layer(folder: Path, target: IO[bytes], *, epoch: int = EPOCH) -> None:
     inodes: dict[tuple[int, int], str] = {}
     with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         for name, path in _walk(folder, ""):
+            # Or a layer of a million files fills the memory.
+            tar.members.clear()  # type: ignore[attr-defined]
             status = path.lstat()
             if is_whiteout(status):
                 head, _, last = name.rpartition("/")

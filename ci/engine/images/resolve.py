@@ -308,7 +308,7 @@ class Images:
         Raises:
             ImageError: it is none, is damaged, or has none for that platform or of that tag.
         """
-        with open_layout(archive) as layout:
+        with self._store.guard(), open_layout(archive) as layout:
             image = layout.image(platform, tag=tag)
             record = self._store.get("image", image.digest)
             if record is not None and self._store.has_layers(tuple(record["layers"])):

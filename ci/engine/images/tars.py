@@ -9,13 +9,17 @@ from typing import IO
 from ci.engine.images.oci import ImageError
 from ci.engine.images.stream import CHUNK, Readable
 
-__all__ = ["BoundedTarInfo", "check_entry", "copy_content"]
+__all__ = ["BoundedTarInfo", "Parts", "check_entry", "copy_content", "parts_of"]
 
 #: Of an extended header, in bytes: a name and all attributes fit. Linux limits each to 64 kB.
 _MAX_HEADER = 1 << 20
+#: Names in a path. Programs that go down a tree do so by calling themselves.
+_MAX_DEPTH = 256
 _MAX_ID = 2**32 - 2
 #: Seconds since 1970: what every file system holds.
 _MAX_TIME = 2**33
+
+Parts = tuple[str, ...]
 
 _EXTENDED = frozenset(
     {
@@ -95,3 +99,21 @@ def check_entry(member: tarfile.TarInfo) -> None:
             got="an impossible " + ", ".join(wrong),
             expected="what a file can have",
         )
+
+
+def parts_of(name: str) -> Parts:
+    """The names in an entry's path; an absolute one is taken from the root.
+
+    Raises:
+        ImageError: it leads upwards, or very far down.
+    """
+    parts = tuple(part for part in name.split("/") if part not in {"", "."})
+    if ".." in parts:
+        raise ImageError("layer entry", got=repr(name[:200]), expected="a path without ..")
+    if len(parts) > _MAX_DEPTH:
+        raise ImageError(
+            f"layer entry {name[:100]!r}...",
+            got=f"a path of {len(parts)} names",
+            expected=f"at most {_MAX_DEPTH}",
+        )
+    return parts

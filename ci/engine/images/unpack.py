@@ -19,7 +19,7 @@ from typing import IO
 from ci.engine.builder import set_owner
 from ci.engine.images.oci import ImageError
 from ci.engine.images.stream import CHUNK, HashingReader, Readable, broken, decompressed
-from ci.engine.images.tars import BoundedTarInfo, check_entry, copy_content
+from ci.engine.images.tars import BoundedTarInfo, Parts, check_entry, copy_content, parts_of
 from ci.engine.layers import OWNER_XATTR, is_whiteout, make_opaque, make_whiteout, remove_tree
 from ci.engine.merged import MergedTree
 
@@ -39,8 +39,6 @@ _REFUSALS = frozenset(
         errno.E2BIG,
     }
 )  # fmt: skip
-
-Parts = tuple[str, ...]
 
 
 def unpack_layer(
@@ -128,7 +126,7 @@ class LayerUnpacker:
 
     def _add(self, member: tarfile.TarInfo, content: Readable) -> None:
         check_entry(member)
-        parts = _parts(member.name)
+        parts = parts_of(member.name)
         if not parts:
             if member.isdir():
                 self._describe((), member)
@@ -258,7 +256,7 @@ class LayerUnpacker:
 
     def _link(self, parts: Parts, member: tarfile.TarInfo) -> None:
         """A hard link; its target may be in a layer below, and is then copied up first."""
-        wanted = _parts(member.linkname)
+        wanted = parts_of(member.linkname)
         if not wanted:
             raise ImageError(f"layer entry {member.name}", got="a hard link to the root")
         target = (*self._folder(wanted[:-1]), wanted[-1])
@@ -402,13 +400,6 @@ class LayerUnpacker:
 
 def _is_aufs(parts: Parts) -> bool:
     return any(part.startswith(_AUFS) for part in parts)
-
-
-def _parts(name: str) -> Parts:
-    parts = tuple(part for part in name.split("/") if part not in {"", "."})
-    if ".." in parts:
-        raise ImageError("layer entry", got=repr(name), expected="a path without ..")
-    return parts
 
 
 def _not_a_folder(parts: Parts) -> ImageError:

@@ -6,6 +6,8 @@ import gzip
 import io
 import os
 import stat
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -134,6 +136,179 @@ def test_attributes_of_overlayfs_cannot_be_forged(folder: Path) -> None:
     assert not is_opaque(str(folder / "etc"))
 
 
+# -- what other tools write ------------------------------------------------------------------
+
+
+def test_names_of_aufs_are_no_files(folder: Path) -> None:
+    made = layer(
+        entry(".wh..wh.aufs", b""), entry(".wh..wh.plnk", None), entry(".wh..wh.plnk/1.2", b"x"),
+        entry("a/.wh..wh.orph", None), entry("a/b", b"kept"),
+    )  # fmt: skip
+    unpack_layer(made, folder)
+    assert tree(folder) == {"a/b": "kept"}
+    assert {path.name for path in folder.rglob("*")} == {"a", "b"}
+
+
+def test_an_opaque_root_hides_all_that_is_below(tmp_path: Path, folder: Path) -> None:
+    below = tmp_path / "below"
+    (below / "etc").mkdir(parents=True)
+    (below / "etc/old").write_text("old")
+    (below / "gone").write_text("gone")
+    unpack_layer(
+        layer(entry("etc/new", b"new"), entry(".wh..wh..opq", b"")), folder, lowers=[below]
+    )
+    merged = MergedTree([str(below), str(folder)])
+    assert merged.lookup("/gone") is None
+    assert merged.lookup("/etc/old") is None
+    assert merged.lookup("/etc/new") is not None
+
+
+def test_a_hard_link_across_layers_keeps_setuid_and_the_owner(tmp_path: Path, folder: Path) -> None:
+    below = tmp_path / "below"
+    below.mkdir()
+    unpack_layer(layer(entry("su", b"x", mode=0o4755, uid=5, gid=6, mtime=1000)), below)
+    unpack_layer(layer(hardlink("su2", "su")), folder, lowers=[below])
+    assert packed(folder).count(b"su2") == 1
+    for name in ("su", "su2"):
+        status = (folder / name).stat()
+        assert stat.S_IMODE(status.st_mode) == 0o4755
+        assert status.st_mtime == 1000
+        assert status.st_nlink == 2
+        with tarfile.open(fileobj=io.BytesIO(packed(folder))) as tar:
+            assert (tar.getmember("su").uid, tar.getmember("su").gid) == (5, 6)
+
+
+@pytest.mark.parametrize("kind", [tarfile.FIFOTYPE, tarfile.SYMTYPE])
+def test_a_hard_link_across_layers_may_be_to_what_is_no_file(
+    tmp_path: Path, folder: Path, kind: bytes
+) -> None:
+    below = tmp_path / "below"
+    below.mkdir()
+    unpack_layer(layer(entry("a", b"", type=kind, linkname="nowhere")), below)
+    unpack_layer(layer(hardlink("b", "a")), folder, lowers=[below])
+    assert (folder / "b").lstat().st_ino == (folder / "a").lstat().st_ino
+
+
+def test_a_hard_link_to_a_folder_is_refused(tmp_path: Path, folder: Path) -> None:
+    below = tmp_path / "below"
+    (below / "dir").mkdir(parents=True)
+    with pytest.raises(ImageError, match="a hard link to a folder"):
+        unpack_layer(layer(hardlink("b", "dir")), folder, lowers=[below])
+
+
+@pytest.mark.parametrize("form", ["gnu", "pax"])
+def test_a_sparse_file_of_gnu_tar_keeps_its_holes(tmp_path: Path, folder: Path, form: str) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    with (source / "sparse").open("wb") as file:
+        file.seek(8 << 20)
+        file.write(b"middle")
+        file.truncate(64 << 20)
+    tar = subprocess.run(
+        ["tar", "-cS", f"--format={form}", "-C", source, "sparse"], check=True, capture_output=True
+    ).stdout
+    assert len(tar) < 1 << 20
+    unpack_layer(io.BytesIO(tar), folder)
+    status = (folder / "sparse").stat()
+    assert status.st_size == 64 << 20
+    assert status.st_blocks * 512 < 1 << 20
+    with (folder / "sparse").open("rb") as file:
+        file.seek((8 << 20) - 2)
+        assert file.read(10) == b"\0\0middle\0\0"
+
+
+@pytest.mark.parametrize("form", ["gnu", "pax", "ustar"])
+def test_what_gnu_tar_writes_is_read(tmp_path: Path, folder: Path, form: str) -> None:
+    source = tmp_path / "source"
+    long = "d" * 90 + "/" + "f" * 90
+    (source / long).parent.mkdir(parents=True)
+    (source / long).write_text("long")
+    (source / "ünï").write_text("ü")
+    (source / "link").symlink_to("t" * 95)
+    (source / "hard").hardlink_to(source / long)
+    tar = subprocess.run(
+        ["tar", "-c", f"--format={form}", "-C", source, "."], check=True, capture_output=True
+    ).stdout
+    unpack_layer(io.BytesIO(tar), folder)
+    assert tree(folder) == {long: "long", "ünï": "ü", "hard": "long"}
+    assert (folder / "link").readlink() == Path("t" * 95)
+
+
+def test_the_last_of_entries_of_one_name_counts(folder: Path) -> None:
+    made = layer(
+        entry("a", b"first"), entry("a", None), entry("a/b", b"x"), entry("a", b"last"),
+        symlink("c", "a"), entry("c", None, mode=0o700), entry("c", None, mode=0o711),
+    )  # fmt: skip
+    unpack_layer(made, folder)
+    assert tree(folder) == {"a": "last"}
+    assert stat.S_IMODE((folder / "c").lstat().st_mode) == 0o711
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user makes no devices")
+def test_devices_and_capabilities_survive_as_root(tmp_path: Path, folder: Path) -> None:
+    capability = bytes.fromhex("0100000200200000000000000000000000000000")
+    text = capability.decode("utf-8", "surrogateescape")
+    made = layer(
+        entry("null", b"", type=tarfile.CHRTYPE, devmajor=1, devminor=3, mode=0o666),
+        entry("ping", b"x", mode=0o755, pax_headers={"SCHILY.xattr.security.capability": text}),
+    )
+    unpack_layer(made, folder)
+    again = tmp_path / "again"
+    again.mkdir()
+    unpack_layer(io.BytesIO(packed(folder)), again)
+    assert packed(again) == packed(folder)
+    assert (again / "null").stat().st_rdev == os.makedev(1, 3)
+    assert os.getxattr(again / "ping", "security.capability") == capability
+
+
+def test_a_layer_of_gigabytes_takes_no_memory(tmp_path: Path) -> None:
+    """In a process of its own: two gigabytes of holes as they are, and many small files."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LARGE, str(tmp_path)], check=True, capture_output=True, text=True
+    )
+    before, after = (int(number) for number in done.stdout.split())
+    assert after - before < 64 << 10  # kilobytes
+
+
+_LARGE = """
+import io, resource, sys, tarfile
+from pathlib import Path
+from ci.engine.images.stream import HashingReader
+from ci.engine.images.unpack import unpack_layer
+
+class Endless:
+    def __init__(self):
+        self.parts = self.make()
+        self.rest = b""
+    def make(self):
+        large = tarfile.TarInfo("large")
+        large.size = 96 << 20
+        yield large.tobuf()
+        for _ in range(96):
+            yield b"\\0" * (1 << 20)
+        for number in range(20_000):
+            yield tarfile.TarInfo("same/" + "n" * 80 + str(number % 50)).tobuf()
+        yield b"\\0" * 1024
+    def read(self, size=-1):
+        while len(self.rest) < size:
+            part = next(self.parts, None)
+            if part is None:
+                break
+            self.rest += part
+        found, self.rest = self.rest[:size], self.rest[size:]
+        return found
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+folder = Path(sys.argv[1]) / "root"
+folder.mkdir()
+before = peak()
+unpack_layer(Endless(), folder)
+print(before, peak())
+"""
+
+
 # -- broken tars ---------------------------------------------------------------------------------
 
 
@@ -148,6 +323,34 @@ def test_a_tar_that_ends_early_is_refused(folder: Path, cut: int) -> None:
 def test_what_is_no_tar_is_refused(folder: Path) -> None:
     with pytest.raises(ImageError, match="broken tar"):
         unpack_layer(io.BytesIO(b"no tar at all" * 100), folder)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstandard.ZstdCompressor().compress])
+def test_what_cannot_be_decompressed_is_refused(
+    folder: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    content = bytearray(compress(os.urandom(5000) + b"x" * 5000))
+    content[40:400] = bytes(360)
+    with pytest.raises(ImageError, match="broken tar"):
+        unpack_layer(io.BytesIO(bytes(content)), folder)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_header_of_gigabytes_is_refused_before_it_is_read(folder: Path, kind: bytes) -> None:
+    header = tarfile.TarInfo("x")
+    header.type, header.size = kind, 4 << 30
+    with pytest.raises(ImageError, match="a header of 4294967296 bytes"):
+        unpack_layer(io.BytesIO(header.tobuf(tarfile.GNU_FORMAT) + bytes(10240)), folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("x" * 300, "File name too long"), ("a/" * 2000 + "b", "a path of 2001 names")],
+)
+def test_what_no_file_system_takes_is_one_error(folder: Path, name: str, said: str) -> None:
+    with pytest.raises(ImageError, match=said) as caught:
+        unpack_layer(layer(entry(name, b"x")), folder)
+    assert len(str(caught.value)) < 500
 
 
 # -- meaning ---------------------------------------------------------------------------------
