@@ -7,7 +7,7 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import copy_context
@@ -17,11 +17,21 @@ from typing import TypeVar
 import anyio
 
 from ci.engine.capture import Capture
-from ci.engine.execution import ExecEvent, ExecFailed, ExecOutput, Secrets, Stream, meets
+from ci.engine.execution import (
+    ExecEvent,
+    ExecFailed,
+    ExecOutput,
+    Namespaces,
+    Secrets,
+    Stream,
+    meets,
+)
 from ci.engine.prepare import Inputs, Prepared, Written, prepare
+from ci.engine.sandbox.argv import Plan
 from ci.engine.sandbox.box import Sandbox, SandboxError
 from ci.engine.sandbox.lent import Host, Shelf
 from ci.engine.sandbox.runner import Ended, Process
+from ci.engine.sandbox.visit import visit
 from ci.engine.store import Store
 from ci.engine.store_error import full_disk, is_full
 from ci.engine.vertex import CacheMount, Exec, Sharing
@@ -33,6 +43,9 @@ T = TypeVar("T")
 #: Bytes of output that an error carries. Source: Dagger's own limit.
 _ERROR_OUTPUT = 100 << 10
 _SERVICE_LOG = 1 << 20
+#: Between two looks whether a sandbox has come to its command: nothing tells.
+_STARTING_SECONDS = 0.01
+_CANNOT_VISIT = 125
 #: Output that waits for the event loop beyond this is not shown live (it is kept all the same).
 _BACKLOG = 8 << 20
 #: Between two tries to lock a volume that another process has: nothing tells when it is free.
@@ -167,27 +180,20 @@ class ExecRunner:
     async def interact(self, exec_: Exec, inputs: Inputs, terminal: int) -> None:
         """Run a command whose streams are a terminal to its end. What it writes is dropped.
 
-        Takes over the terminal.
-
         Raises:
             CiError: it could not be run.
         """
-        prepared: Prepared | None = None
-        try:
-            async with self._volumes(exec_):
-                prepared = await anyio.to_thread.run_sync(self._prepare, exec_, inputs)
-                prepared.handed_over = True
-                given, terminal = terminal, -1
+        async with self._volumes(exec_):
+            prepared = await anyio.to_thread.run_sync(self._prepare, exec_, inputs)
+            prepared.handed_over = True
+            try:
                 ended = await self._sandbox.run(
                     replace(prepared.plan, terminal=True),
                     on_output=lambda _stream, _chunk: None,
-                    stdin=given,
+                    stdin=os.dup(terminal),
                     namespaces=inputs.attachment.namespaces,
                 )
-        finally:
-            if terminal >= 0:
-                os.close(terminal)
-            if prepared is not None:
+            finally:
                 prepared.discard_secrets()
                 self._sweeper.submit(prepared.discard)
         if ended.error is not None:
@@ -207,14 +213,15 @@ class ExecRunner:
                 limit=_SERVICE_LOG,
                 keep_tail=True,
             )
-            service = ServiceProcess(capture, stack.pop_all())
+            namespaces = inputs.attachment.namespaces
+            service = ServiceProcess(capture, stack.pop_all(), prepared.plan, namespaces)
             prepared.handed_over = True
             service.process = self._sandbox.start(
                 prepared.plan,
                 on_output=capture.feed,
                 on_end=service.ended,
                 stdin=prepared.stdin,
-                namespaces=inputs.attachment.namespaces,
+                namespaces=namespaces,
             )
             return service
         raise AssertionError  # the stack swallows no errors
@@ -330,9 +337,17 @@ def _end_of(capture: Capture, name: str) -> str:
 class ServiceProcess:
     """A service that runs. Implements ``execution.Running``."""
 
-    def __init__(self, capture: Capture, cleanup: AsyncExitStack) -> None:
+    def __init__(
+        self,
+        capture: Capture,
+        cleanup: AsyncExitStack,
+        plan: Plan,
+        namespaces: Namespaces | None,
+    ) -> None:
         self._capture = capture
         self._cleanup = cleanup
+        self._plan = plan
+        self._namespaces = namespaces
         self._loop = asyncio.get_running_loop()
         self._over = anyio.Event()
         self._cleaned = anyio.Lock()
@@ -368,6 +383,21 @@ class ServiceProcess:
                 await self._cleanup.aclose()
         assert self._code is not None  # noqa: S101 - it is over
         return self._code
+
+    async def visit(self, args: Sequence[str], *, terminal: int | None = None) -> int:
+        """Run a program inside it, once its own is running."""
+        assert self.process is not None  # noqa: S101 - set as soon as it is made
+        while not self.process.is_running():
+            with anyio.move_on_after(_STARTING_SECONDS):
+                await self._over.wait()
+                return _CANNOT_VISIT
+        return await visit(
+            self.process.init_pid,
+            self._plan,
+            args,
+            namespaces=self._namespaces,
+            terminal=terminal,
+        )
 
     async def stop(self, *, grace: float = 10.0, kill: bool = False) -> int:
         """SIGTERM, then SIGKILL after ``grace`` seconds, or at once."""

@@ -241,6 +241,13 @@ class Running(Protocol):
         """Wait for its end and return the exit code (128 + n for signal n)."""
         ...
 
+    async def visit(self, args: Sequence[str], *, terminal: int | None = None) -> int:
+        """Run a program inside it to its end; the exit code (125 where it cannot get in).
+
+        Output goes to the terminal, or nowhere.
+        """
+        ...
+
     async def stop(self, *, grace: float = 10.0, kill: bool = False) -> int:
         """SIGTERM, then SIGKILL after ``grace`` seconds (at once with ``kill``); wait; exit code.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Protocol, Self
 
@@ -17,26 +16,26 @@ from ci.clock import Clock, SystemClock
 from ci.engine.execution import Attachment, Running
 from ci.engine.forward import reaching_out
 from ci.engine.health import NeverHealthy, wait_answering, wait_passing
-from ci.engine.network import HostNetwork, Network, NetworkUnavailable, Place, private_network
+from ci.engine.network import HostNetwork, Network, NetworkUnavailable, private_network
+from ci.engine.service import (
+    HostServiceSpec,
+    Service,
+    ServiceFailed,
+    attachment,
+    checked_ports,
+    hostname,
+    label,
+)
 from ci.engine.vertex import Exec, ServiceSpec
 from ci.errors import CiError
 
-__all__ = [
-    "HEALTHY_SECONDS",
-    "HostServiceSpec",
-    "ServiceFailed",
-    "Services",
-    "Starter",
-    "hostname",
-    "label",
-]
+__all__ = ["HEALTHY_SECONDS", "Services", "Starter"]
 
 _log = structlog.get_logger()
 
 #: How long a service may take until it is healthy, where its health check does not say.
 HEALTHY_SECONDS = 120.0
 STOP_SECONDS = 10.0
-_TAIL_BYTES = 8_192
 
 Binding = tuple[str, ServiceSpec]
 
@@ -47,59 +46,6 @@ class Starter(Protocol):
     async def start(self, exec: Exec, *, attachment: Attachment) -> Running:  # noqa: A002
         """Start the exec; its writes are kept nowhere."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class HostServiceSpec(ServiceSpec):
-    """A service that runs nothing: connections go on to ports that the host reaches."""
-
-    host: str = "localhost"
-    #: (port at ``host``, port in the session's network)
-    forwards: tuple[tuple[int, int], ...] = ()
-
-
-class ServiceFailed(CiError):
-    """A service ended, or never became healthy; holds the tail of its log."""
-
-    exit_code = 1
-
-    def __init__(self, name: str, what: str, log: str, *, hint: str = "") -> None:
-        tail = log.encode()[-_TAIL_BYTES:].decode("utf-8", "ignore").strip()
-        self.log = tail
-        end = f"\nthe end of its log:\n{tail}" if tail else "; it has logged nothing"
-        super().__init__(f"{name} {what}{end}", hint=hint)
-
-
-def hostname(spec: ServiceSpec) -> str:
-    """The name that a service has for all: what the user gave, or one made of its definition."""
-    if spec.hostname:
-        return spec.hostname
-    digest = bytes.fromhex(spec.digest)[:10]
-    return base64.b32encode(digest).decode().rstrip("=").lower()
-
-
-def label(spec: ServiceSpec) -> str:
-    """What messages call it."""
-    return spec.hostname or f"{' '.join(spec.exec.args)[:60]!r}"
-
-
-@dataclass(eq=False)
-class _Service:
-    """One that is starting, runs, or has ended."""
-
-    spec: ServiceSpec
-    #: Set when it is healthy, or failed to be.
-    settled: anyio.Event = field(default_factory=anyio.Event)
-    ended: anyio.Event = field(default_factory=anyio.Event)
-    running: Running | None = None
-    failure: CiError | None = None
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    kill: bool = False
-    #: By which it is reached.
-    address: str = ""
-
-    def log(self) -> str:
-        return self.running.log() if self.running else ""
 
 
 class Services:
@@ -119,7 +65,7 @@ class Services:
         self._private = private
         self._user_namespace = user_namespace
         self._healthy_seconds = healthy_seconds
-        self._services: dict[str, _Service] = {}
+        self._services: dict[str, Service] = {}
         self._network: Network | None = None
         self._opening = anyio.Lock()
         self._closing = anyio.Event()
@@ -162,7 +108,7 @@ class Services:
             await self._wait_settled(service)
         network = await self.network()
         async with network.place() as place:
-            yield _attachment(network, place, bound)
+            yield attachment(network, place, bound)
 
     # -- for the API --------------------------------------------------------------------------
 
@@ -181,6 +127,20 @@ class Services:
         if service := self._services.get(spec.digest):
             service.kill = kill
             await self._halt(service)
+
+    async def visit(
+        self, spec: ServiceSpec, args: Sequence[str], *, terminal: int | None = None
+    ) -> int:
+        """Run a program inside a service, which is started if it does not run; the exit code.
+
+        Raises:
+            CiError: the service failed, or has no container.
+        """
+        service = await self._wanted(spec)
+        await self._wait_settled(service)
+        if service.running is None:
+            raise CiError(f"service {label(spec)}", got="ports of the host", expected="a container")
+        return await service.running.visit(args, terminal=terminal)
 
     async def wait_ended(self, spec: ServiceSpec) -> None:
         """Return when it does not run."""
@@ -210,26 +170,26 @@ class Services:
             _log.warning("network.shared", reason=str(error))
             task_status.started(HostNetwork())
 
-    async def _wanted(self, spec: ServiceSpec) -> _Service:
+    async def _wanted(self, spec: ServiceSpec) -> Service:
         """The service, which is started if it was not; it may not be healthy yet."""
         assert self._tasks is not None  # noqa: S101 - used within the context
         service = self._services.get(spec.digest)
         if service is None:
-            service = self._services[spec.digest] = _Service(spec)
+            service = self._services[spec.digest] = Service(spec)
             self._tasks.start_soon(self._run, service)
         return service
 
-    async def _wait_settled(self, service: _Service) -> None:
+    async def _wait_settled(self, service: Service) -> None:
         await service.settled.wait()
         if service.failure is not None:
             raise service.failure
 
-    async def _halt(self, service: _Service) -> None:
+    async def _halt(self, service: Service) -> None:
         """Have the service's task stop it, and wait for that."""
         service.scope.cancel()
         await service.ended.wait()
 
-    async def _run(self, service: _Service) -> None:
+    async def _run(self, service: Service) -> None:
         """A service's life."""
         try:
             with service.scope:
@@ -247,7 +207,7 @@ class Services:
             service.settled.set()
             service.ended.set()
 
-    async def _end(self, service: _Service) -> None:
+    async def _end(self, service: Service) -> None:
         """Stop its process, and keep its log."""
         if service.running is None:
             return
@@ -255,7 +215,7 @@ class Services:
             await service.running.stop(grace=STOP_SECONDS, kill=service.kill)
         self._ended_logs.append((label(service.spec), service.log()))
 
-    async def _live(self, service: _Service) -> None:
+    async def _live(self, service: Service) -> None:
         """Start it with all that it binds itself, see it healthy, and wait for its end."""
         spec = service.spec
         if isinstance(spec, HostServiceSpec):
@@ -268,18 +228,18 @@ class Services:
         async with network.place(spec.digest) as place:
             service.address = place.address
             bound.append((hostname(spec), service))
-            attachment = replace(_attachment(network, place, bound), broken=None)
+            attached = replace(attachment(network, place, bound), broken=None)
             await self._refuse_taken_ports(spec, network)
             try:
-                service.running = await self._starter.start(spec.exec, attachment=attachment)
-                await self._wait_healthy(service, attachment)
+                service.running = await self._starter.start(spec.exec, attachment=attached)
+                await self._wait_healthy(service)
                 service.settled.set()
                 code = await service.running.wait()
                 _log.info("service.ended", service=label(spec), exit_code=code)
             finally:
                 await self._end(service)
 
-    async def _pass_on(self, service: _Service, spec: HostServiceSpec) -> None:
+    async def _pass_on(self, service: Service, spec: HostServiceSpec) -> None:
         """Let a port of the host be reached from the session's network."""
         network = await self.network()
         service.address = network.address(spec.digest)
@@ -306,7 +266,7 @@ class Services:
         """
         if network.is_apart:
             return
-        for port in _checked_ports(spec):
+        for port in checked_ports(spec):
             if not await network.answers(port):
                 continue
             others = [
@@ -323,7 +283,7 @@ class Services:
                 hint="services of one session share its network: give one of them another port",
             )
 
-    async def _wait_healthy(self, service: _Service, attachment: Attachment) -> None:
+    async def _wait_healthy(self, service: Service) -> None:
         """Return when it is healthy.
 
         Raises:
@@ -341,98 +301,44 @@ class Services:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(watch)
             try:
-                await self._become_healthy(spec, service.address, attachment)
+                await self._become_healthy(service)
             except NeverHealthy as error:
                 complaints.append(str(error))
             tasks.cancel_scope.cancel()
         if complaints:
             raise ServiceFailed(f"service {label(spec)}", complaints[0], running.log())
 
-    async def _become_healthy(
-        self, spec: ServiceSpec, address: str, attachment: Attachment
-    ) -> None:
-        if spec.healthcheck:
+    async def _become_healthy(self, service: Service) -> None:
+        if service.spec.healthcheck:
             await wait_passing(
-                partial(self._docker_check, spec, attachment),
-                timing=spec.health_timing,
+                partial(self._docker_check, service),
+                timing=service.spec.health_timing,
                 clock=self._clock,
             )
         else:
             await wait_answering(
-                partial(self._dial, spec, address),
+                partial(self._dial, service),
                 patience=self._healthy_seconds,
                 clock=self._clock,
             )
 
-    async def _dial(self, spec: ServiceSpec, address: str) -> str:
+    async def _dial(self, service: Service) -> str:
         """What does not answer yet; empty when all does."""
         network = await self.network()
-        for port in _checked_ports(spec):
-            if not await network.answers(port, address):
+        for port in checked_ports(service.spec):
+            if not await network.answers(port, service.address):
                 return f"nothing answers at port {port}"
         return ""
 
-    async def _docker_check(self, spec: ServiceSpec, attachment: Attachment) -> str:
-        """Run the health check beside the service: why it is not healthy, or empty."""
-        timeout = spec.health_timing.timeout
-        probe = replace(spec.exec, args=spec.healthcheck, services=(), stdin="")
-        running = await self._starter.start(probe, attachment=attachment)
+    async def _docker_check(self, service: Service) -> str:
+        """Run the health check inside the service: why it is not healthy, or empty."""
+        timeout = service.spec.health_timing.timeout
+        assert service.running is not None  # noqa: S101 - the caller started it
         code: int | None = None
-        try:
-            with anyio.move_on_after(timeout):
-                code = await running.wait()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await running.stop(kill=True)
+        with anyio.move_on_after(timeout):
+            code = await service.running.visit(service.spec.healthcheck)
         if code == 0:
             return ""
         return "its health check " + (
             f"takes longer than {timeout:g} s" if code is None else f"exits with code {code}"
         )
-
-
-def _checked_ports(spec: ServiceSpec) -> list[int]:
-    """TCP ports that a dial tells the health of."""
-    return [port for port, protocol, checked in spec.ports if checked and protocol == "TCP"]
-
-
-def _attachment(network: Network, place: Place, bound: list[tuple[str, _Service]]) -> Attachment:
-    """What an exec at a place gets that binds these services, all of which have an address."""
-    hosts = [(service.address, alias) for alias, service in bound]
-    hosts += [(service.address, hostname(service.spec)) for _, service in bound]
-
-    async def broken() -> CiError:
-        return await _first_ended(bound)
-
-    return Attachment(
-        hosts=tuple(dict.fromkeys(hosts)),
-        namespaces=place.namespaces,
-        env=_way_out(network, [name for _, name in hosts]),
-        broken=broken,
-    )
-
-
-def _way_out(network: Network, names: list[str]) -> tuple[tuple[str, str], ...]:
-    """Proxy variables for programs in the network."""
-    if not network.proxy:
-        return ()
-    near = ",".join(["localhost", "127.0.0.1", "::1", *dict.fromkeys(names)])
-    pairs = [("http_proxy", network.proxy), ("https_proxy", network.proxy), ("no_proxy", near)]
-    return (*pairs, *((name.upper(), value) for name, value in pairs))
-
-
-async def _first_ended(bound: list[tuple[str, _Service]]) -> CiError:
-    """Wait until one of them has ended; the error that tells it."""
-    first: list[tuple[str, _Service]] = []
-
-    async def watch(alias: str, service: _Service) -> None:
-        await service.ended.wait()
-        first.append((alias, service))
-        tasks.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as tasks:
-        for alias, service in bound:
-            tasks.start_soon(watch, alias, service)
-    alias, service = first[0]
-    code = service.running.exit_code if service.running else None
-    return ServiceFailed(f"bound service {alias!r}", f"exited (code {code})", service.log())

@@ -307,7 +307,7 @@ class Solver:
         return await self._runner.start(exec, inputs, self.secrets)
 
     async def interact(self, exec: Exec, terminal: int) -> None:  # noqa: A002 - as in run
-        """Run a command at a terminal, which it takes over; what it writes is kept nowhere."""
+        """Run a command at a terminal; what it writes is kept nowhere."""
         async with self.services.attach(exec.services) as attachment:
             shown = (*attachment.env, ("TERM", os.environ.get("TERM", "xterm")))
             inputs = await self._inputs(exec, replace(attachment, env=shown))

@@ -54,7 +54,7 @@ class Terminal:
         self._turn = anyio.Lock()
 
     async def lend(self, field: str, run: Callable[[int], Awaitable[None]]) -> None:
-        """Run what takes a terminal over, as a descriptor, until it returns.
+        """Run what uses a terminal, as a descriptor, until it returns.
 
         Raises:
             Refusal: there is none to lend; names the field that asked.
@@ -72,7 +72,10 @@ class Terminal:
                 os.set_blocking(ours, False)
                 stack.enter_context(_raw(theirs))
                 async with _joined(theirs, ours):
-                    await run(lent)
+                    try:
+                        await run(lent)
+                    finally:
+                        os.close(lent)
 
 
 def _missing(field: str, got: str) -> Refusal:

@@ -12,7 +12,7 @@ from ci.engine.api.values import HostState, ServiceState, Socket, TunnelState
 from ci.engine.container import ContainerState, ExposedPort
 from ci.engine.images.programs import find_program
 from ci.engine.refusal import Refusal, Unsupported
-from ci.engine.services import HostServiceSpec
+from ci.engine.service import HostServiceSpec
 from ci.engine.vertex import (
     DirectoryRef,
     Exec,

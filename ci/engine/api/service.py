@@ -13,12 +13,23 @@ from ci.engine.api.values import ServiceState, TunnelState
 from ci.engine.container import ExposedPort
 from ci.engine.forward import forwarding
 from ci.engine.refusal import Refusal, Unsupported
-from ci.engine.services import hostname as hostname_of
+from ci.engine.service import hostname as hostname_of
 
-__all__ = ["endpoint", "hostname", "ports", "start", "stop", "sync", "up", "with_hostname"]
+__all__ = [
+    "endpoint",
+    "hostname",
+    "ports",
+    "start",
+    "stop",
+    "sync",
+    "terminal",
+    "up",
+    "with_hostname",
+]
 
 AnyService = ServiceState | TunnelState
 
+_SHELL = ("sh",)
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
@@ -78,6 +89,19 @@ async def sync(service: AnyService, ctx: Context) -> str:
     if isinstance(service, ServiceState):
         await ctx.solver.snapshot(service.spec.exec.root)
     return ctx.objects.id(service)
+
+
+async def terminal(service: AnyService, ctx: Context, *, cmd: Sequence[str]) -> AnyService:
+    """The same service, once a command that was run at the terminal inside it has ended."""
+    if isinstance(service, TunnelState):
+        raise Unsupported("Service.terminal", "of a tunnel")
+    spec = service.spec
+
+    async def run(lent: int) -> None:
+        await ctx.services.visit(spec, tuple(cmd) or _SHELL, terminal=lent)
+
+    await ctx.terminal.lend("Service.terminal", run)
+    return service
 
 
 async def up(

@@ -123,6 +123,8 @@ class Restrictions:
     has_stdin: bool
     #: Its standard streams are a terminal, which it controls.
     terminal: bool
+    #: It comes into a sandbox that another launcher has closed already.
+    is_visitor: bool
     #: Descriptors of the ``cgroup.procs`` files of control groups to enter.
     groups: tuple[int, ...]
 
@@ -145,6 +147,7 @@ class Restrictions:
             overlays=("/", *below),
             has_stdin=has_stdin,
             terminal=plan.terminal,
+            is_visitor=False,
             groups=groups,
         )
 
@@ -156,7 +159,7 @@ def confinement(restrictions: Restrictions, kernel: Kernel) -> Table:
     calls = [*make.entered()]
     calls.append(make.call("close_range", _FIRST, 0xFFFFFFFF, 0))
     calls.append(make.call("umask", 0))
-    if restrictions.confined:
+    if restrictions.confined and not restrictions.is_visitor:
         calls += make.file_systems()
     calls.append(make.call("umask", _UMASK))
     if not restrictions.has_stdin:

@@ -95,6 +95,10 @@ class Process:
         """Kill all of it at once. ``on_end`` still comes."""
         self._runner.call(self._kill)
 
+    def is_running(self) -> bool:
+        """The sandbox is made, and its command runs in it."""
+        return bool(self.init_pid) and bool(_children(self.init_pid))
+
     def signal(self, number: int) -> None:
         """Send a signal to the command itself (not to the sandbox's init)."""
         self._runner.call(lambda: self._signal(number))

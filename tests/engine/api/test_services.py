@@ -240,6 +240,39 @@ async def test_the_same_service_started_from_many_places_runs_once(session, dag,
     assert log.count("ready") == 1
 
 
+@pytest.mark.parametrize("user", ["root", "nobody", "1234:5678"])
+async def test_a_health_check_is_run_inside_the_service(dag, base, unique, user):
+    """It sees the service's files and processes, as the service's user, and reaches its ports."""
+    check = (
+        'test "$(cat /tmp/written)" = "$U" && test "$(id -u)" = "$(cat /tmp/uid)" && pwd | grep srv'
+        " && grep -q perl /proc/[0-9]*/cmdline && exec 3<>/dev/tcp/localhost/7011"
+    )
+    script = 'echo $U > /tmp/written; id -u > /tmp/uid; exec perl -e "$0" 7011 x'
+    service = (
+        base.with_env_variable("U", unique)
+        .with_workdir("/srv")
+        .with_user(user)
+        .with_default_args(["sh", "-c", script, SERVER])
+        .with_docker_healthcheck(["bash", "-c", check], interval="50ms", retries=200)
+        .as_service()
+    )
+    await service.start()
+
+
+async def test_a_health_check_has_no_more_rights_than_the_service(dag, base, unique):
+    """Nor less: what the kernel says of both is the same."""
+    says = "grep -E '^(Cap|NoNewPrivs|Seccomp:|Uid|Gid)' /proc/self/status"
+    service = (
+        base.with_env_variable("U", unique)
+        .with_default_args(["sh", "-c", f"{says} > /tmp/own; exec sleep 1000"])
+        .with_docker_healthcheck(
+            ["sh", "-c", f"{says} | diff - /tmp/own"], interval="50ms", retries=40
+        )
+        .as_service()
+    )
+    await service.start()
+
+
 async def test_a_health_check_that_hangs_is_ended_after_its_timeout(dag, base, unique):
     hanging = (
         base.with_env_variable("U", unique)

@@ -130,6 +130,24 @@ async def test_a_directory_is_where_its_terminal_is():
         assert await screen.wait_end() == 0
 
 
+async def test_a_services_terminal_is_inside_it():
+    service = (
+        "base.as_service(args=['sh', '-c', 'echo of the service > /tmp/it; exec sleep 1000'])"
+        ".terminal()"
+    )
+    with run(service) as screen:
+        await screen.wait_for(r"# $")
+        screen.type("until cat /tmp/it; do :; done; echo $A $$; tty -s && stty size\n")
+        await screen.wait_for(r"\nof the service\r\nset \d+\r\n30 90")
+        screen.type("sleep 1000\n")
+        await screen.wait_for("sleep 1000")
+        screen.type("\x03")
+        await screen.wait_for(r"# $")
+        screen.type("grep -c sleep.1000 /proc/1*/cmdline | wc -l; exit\n")
+        await screen.wait_for("sync: Service")
+        assert await screen.wait_end() == 0
+
+
 async def test_the_terminal_is_as_before_when_the_engine_is_interrupted():
     with run("base.terminal()") as screen:
         await screen.wait_for(r"# $")

@@ -365,6 +365,18 @@ async def test_a_service_that_ends_by_itself_is_awaited(solver: Solver, image: I
     assert service.log() == "gone\n"
 
 
+async def test_a_sandbox_that_is_killed_while_it_is_made_leaves_nothing(
+    solver: Solver, image: ImageRoot
+) -> None:
+    """At whatever moment: bubblewrap's child may not yet know that it is to die with it."""
+    exec_ = sh(image, "sleep 1000")
+    for step in range(60):
+        service = await solver.start(exec_, attachment=Attachment())
+        await anyio.sleep(step / 10_000)
+        with anyio.fail_after(60):
+            assert await service.stop(kill=True) == 137
+
+
 class OneService:
     """Gives every exec the same attachment."""
 
