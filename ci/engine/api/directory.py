@@ -114,9 +114,14 @@ async def docker_build(
         platform=ctx.platform,
         build_args={pair["name"]: pair["value"] for pair in build_args},
         target=target,
-        secrets={ctx.secrets.label(secret): secret for secret in passed},
+        secrets={_secret_id(ctx.secrets.label(secret)): secret for secret in passed},
         no_init=no_init,
     )
+
+
+def _secret_id(label: str) -> str:
+    """How a Dockerfile names a secret: by its name; by the last part of its URI."""
+    return posixpath.basename(label.rstrip("/")) if "://" in label else label
 
 
 def file(source: DirectoryRef, _: Context, *, path: str) -> FileRef:

@@ -95,7 +95,9 @@ class TakenDigests:
 
     async def _key(self, source: CopySource, *, bound: bool) -> str:
         tree = source.source.tree
-        if isinstance(tree, HostDirectory | HostFile | Http):
+        if isinstance(tree, HostDirectory):
+            base = await self._solver.content_digest(DirectoryRef(tree=tree), EVERYTHING)
+        elif isinstance(tree, HostFile | Http):
             base = fingerprint("layers", await self._solver.snapshot(tree))
         else:
             base = await self._solver.key(tree)

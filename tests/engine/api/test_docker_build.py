@@ -58,6 +58,14 @@ async def test_its_secrets_stay_mounted_in_later_execs(dag, context):
     assert not await built.rootfs().exists("run/secrets/tok")
 
 
+async def test_a_secret_by_uri_is_named_by_its_last_part(dag, context, tmp_path):
+    (tmp_path / "pass.txt").write_text("s3same")
+    built = context(
+        FROM + "RUN --mount=type=secret,id=pass.txt,required wc -c < /run/secrets/pass.txt > /n\n"
+    ).docker_build(secrets=[dag.secret(f"file://{tmp_path}/pass.txt")])
+    assert await built.file("/n").contents() == "6\n"
+
+
 async def test_arguments_do_not_stay_in_the_environment(context):
     built = context(FROM + "ARG A=1\nENV B=$A\n").docker_build()
     assert (await built.env_variable("A"), await built.env_variable("B")) == (None, "1")
