@@ -91,7 +91,7 @@ async def test_a_query_that_does_not_fit_the_schema_is_one_clear_error(client, q
     ("query", "field"),
     [
         ("{llm{id}}", "Query.llm"),
-        ("{container{terminal{id}}}", "Container.terminal"),
+        ("{host{service(ports:[{backend:1}]){terminal{id}}}}", "Service.terminal"),
         ("{directory{asModule{id}}}", "Directory.asModule"),
         ("{container{experimentalWithAllGPUs{id}}}", "Container.experimentalWithAllGPUs"),
         ('{moduleSource(refString:"x"){id}}', "Query.moduleSource"),
