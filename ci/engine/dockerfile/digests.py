@@ -41,7 +41,7 @@ class TakenDigests:
         self._solver = solver
 
     async def of(self, vertex: DockerCopy | BindMount) -> str:
-        """Hex BLAKE3 of all that the vertex takes of other trees.
+        """Hex BLAKE3 of all that the vertex takes of other trees, and whether it is extracted.
 
         Raises:
             CiError: something of it is missing.
@@ -62,7 +62,8 @@ class TakenDigests:
             digests = await gather(*calls)
         except CiError as error:
             raise told(vertex.origin, error) from error
-        return fingerprint(*digests[: len(vertex.sources)])
+        extracted = tuple(source.unpack for source in vertex.sources)
+        return fingerprint(*digests[: len(vertex.sources)], extracted)
 
     async def _ahead(self, tree: Tree) -> str:
         await self._solver.snapshot(tree)

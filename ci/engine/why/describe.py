@@ -212,7 +212,7 @@ class _Describer:
 
     async def _taken(self, name: str, source: CopySource, extra: tuple[object, ...]) -> Input:
         """Of what a Dockerfile copies; a pattern's files are not told one by one."""
-        digest = self._hash(await self.solver.taken.of_source(source), *extra)
+        digest = self._hash(await self.solver.taken.of_source(source), source.unpack, *extra)
         place = source.source
         if isinstance(place, DirectoryRef):
             place = DirectoryRef(tree=place.tree, path=join(place.path, source.path))

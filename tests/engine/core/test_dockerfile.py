@@ -239,6 +239,15 @@ async def test_archives_cannot_leave_their_destination(builder, name):
         await builder.tree("FROM a\nADD a.tar /d/\n")
 
 
+async def test_the_same_file_copied_and_added_are_two_things(builder):
+    with tarfile.open(builder.context / "a.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("in"), io.BytesIO())
+    copied = await builder.tree("FROM a\nCOPY a.tar /d/\n")
+    added = await builder.tree("FROM a\nADD a.tar /d/\n")
+    assert [copied.lookup(f"/d/{name}") is not None for name in ("a.tar", "in")] == [True, False]
+    assert [added.lookup(f"/d/{name}") is not None for name in ("a.tar", "in")] == [False, True]
+
+
 async def test_a_broken_archive_is_told(builder):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
