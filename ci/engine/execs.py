@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -260,7 +261,7 @@ class ExecRunner:
             except BlockingIOError:
                 tries += 1
                 if tries % _BURY_EVERY == 0:  # a sandbox that was just starting holds it for ever
-                    await anyio.to_thread.run_sync(self._store.bury)
+                    await anyio.to_thread.run_sync(partial(self._store.bury, search=True))
                 await anyio.sleep(_LOCK_RETRY_SECONDS)
             else:
                 return

@@ -79,6 +79,8 @@ class Store:
         self._volumes = self.root / "volumes"
         self._claims = self.root / "claims"
         self._numbers = count()
+        #: Some process had died.
+        self._buried = False
         with self.guard():
             made = not root.exists()
             layers, blobs = self.root / "l", self.root / "blobs"
@@ -110,22 +112,32 @@ class Store:
             fcntl.flock(lock, fcntl.LOCK_EX)
         return own, lock
 
-    def bury(self) -> None:
-        """Clear away what dead processes left: folders, processes that wait for them, claims."""
+    def bury(self, *, search: bool = False) -> None:
+        """Clear away what dead processes left: folders, claims, processes that wait for them.
+
+        For the latter all processes are looked at, where there is one that died, or to ``search``.
+        """
         with self.locked(exclusive=True):
             dead = self.owners(alive=False)
             moved = [self.discard(folder) for folder in dead]
-        if dead:
-            end_orphans([folder.name for folder in dead])
+        self._buried = self._buried or bool(dead)
+        if dead or search:
+            self._end_orphans()
         for leftover in moved:
             remove_tree(leftover)
         self.drop_claims()
         memory.sweep()
 
+    def _end_orphans(self) -> None:
+        def living() -> set[str]:
+            return {folder.name for folder in self.owners(alive=True)}
+
+        end_orphans(str(self.root), living)
+
     @property
     def owner(self) -> str:
         """A name of this process, and this store in it, that no other has."""
-        return self._own.name
+        return f"{self.root}:{self._own.name}"
 
     def owners(self, *, alive: bool) -> list[Path]:
         """Temporary folders whose process lives, or does not."""
@@ -147,6 +159,8 @@ class Store:
         if self._lock_fd >= 0:
             self._layers.settle(_SETTLE_SECONDS)
             self._layers.close()
+            if self._buried:  # what it was starting may have come up since
+                self._end_orphans()
             remove_tree(self._own)
             os.close(self._lock_fd)
             self._lock_fd = -1
