@@ -185,7 +185,8 @@ def _delegates(folder: Path) -> bool:
             return os.access(folder, os.W_OK)
         if not set(_CONTROLLERS) <= set((folder / "cgroup.controllers").read_text().split()):
             return False
-        _step_aside(folder)
+        if (folder / "cgroup.type").exists():  # the machine's top has none, and may have processes
+            _step_aside(folder)
         control.write_text("+memory +pids")
     except OSError:
         return False

@@ -127,6 +127,7 @@ def version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Pa
         (folder / "cgroup.controllers").write_text("cpu memory pids\n")
         (folder / "cgroup.subtree_control").write_text("cpu memory pids\n")
         (folder / "cgroup.procs").write_text("")
+    (scope / "cgroup.type").write_text("domain\n")
     (scope / "cgroup.subtree_control").write_text("")
     (scope / "cgroup.procs").write_text(f"{os.getpid()}\n")
     (tmp_path / "self").write_text("0::/user.slice/scope\n")
