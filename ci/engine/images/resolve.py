@@ -21,7 +21,7 @@ from ci.engine.images.layout import open_layout
 from ci.engine.images.oci import ImageError, Platform, canonical_json, sha256
 from ci.engine.images.origins import Origins
 from ci.engine.images.pull import Puller, load
-from ci.engine.images.reference import Reference
+from ci.engine.images.reference import InvalidReferenceError, Reference
 from ci.engine.images.registry import Registry
 from ci.engine.images.sources import (
     NO_STAND_IN_VARIABLE,
@@ -165,10 +165,12 @@ class Images:
             place: Where its registry is; None is where the name says.
 
         Raises:
-            InvalidReferenceError: the address names no image.
+            InvalidReferenceError: the address names no image, or one by its digest.
             RegistryError: the registry cannot be reached, or refuses.
         """
         reference = Reference.parse(address)
+        if reference.digest:
+            raise InvalidReferenceError(address, "what is published gets its digest then")
         credentials = self._credentials.with_given(auth or {})
         with open_layout(archive) as layout:
             blobs = layout.blobs()

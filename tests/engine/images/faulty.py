@@ -13,7 +13,7 @@ from typing import Self
 
 import httpx
 
-__all__ = ["Faulty", "Reply", "Request", "answer", "cut", "edit", "refuse_upload"]
+__all__ = ["Faulty", "Reply", "Request", "answer", "cut", "edit", "garbage", "refuse_upload"]
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,13 @@ class Request:
 
 @dataclass
 class Reply:
-    """What goes back; ``cut`` bytes of the body, and then a reset."""
+    """What goes back; ``cut`` bytes of the body, and then a reset; or ``raw`` bytes alone."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     cut: int | None = None
+    raw: bytes = b""
 
 
 Forward = Callable[[], Awaitable[Reply]]
@@ -55,6 +56,15 @@ def answer(status: int, body: bytes = b"", **headers: str) -> Deed:
     async def deed(_: Request, __: Forward) -> Reply:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return Reply(status, named, body)
+
+    return deed
+
+
+def garbage(raw: bytes) -> Deed:
+    """These bytes and the end, in place of an answer."""
+
+    async def deed(_: Request, __: Forward) -> Reply:
+        return Reply(0, raw=raw)
 
     return deed
 
@@ -135,6 +145,10 @@ class Faulty:
             while (request := await _read(reader)) is not None:
                 self.requests.append(request)
                 reply = await self._reply(request)
+                if reply.raw:
+                    writer.write(reply.raw)
+                    await writer.drain()
+                    return
                 await _write(writer, request, reply)
                 if reply.cut is not None:
                     raise ConnectionResetError

@@ -23,6 +23,7 @@ from ci.engine.images.endpoint import Endpoint
 from ci.engine.images.failures import AccessDenied, RegistryError, UnreachableRegistry
 from ci.engine.images.layout import open_layout
 from ci.engine.images.oci import ImageError
+from ci.engine.images.reference import InvalidReferenceError
 from ci.engine.images.registry import Registry
 from ci.engine.images.transport import Transport
 from ci.engine.store import Store
@@ -389,3 +390,22 @@ async def test_an_image_for_another_machine_is_refused(
         await client.images.publish(address, archived)
         with pytest.raises(ImageError, match=r"an image for linux/arm64; expected one for linux/"):
             await client.images.resolve(address, platform="linux/amd64")
+
+
+@pytest.mark.parametrize("media_types", ["oci", "docker"])
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "uncompressed"])
+async def test_every_form_of_an_image_goes_out_and_comes_back(
+    store: Store, registry: RegistryServer, tmp_path: Path, compression: str, media_types: str
+) -> None:
+    config = {"os": "linux", "architecture": "amd64", "config": {"Cmd": [compression]}}
+    digest = archive.write(
+        tmp_path / "image.tar", platforms=[(make_layers(tmp_path / "made"), config)] * 2,
+        compression=compression, media_types=media_types,
+    )  # fmt: skip
+    address = f"{registry.host}/forms/{compression}-{media_types}:1"
+    async with Client(store) as client:
+        assert await client.images.publish(address, tmp_path / "image.tar") == f"{address}@{digest}"
+        pulled = await client.images.resolve(address, platform="linux/amd64")
+        assert len(pulled.snapshot) == 2
+        with pytest.raises(InvalidReferenceError, match="gets its digest then"):
+            await client.images.publish(f"{address}@{digest}", tmp_path / "image.tar")

@@ -31,6 +31,7 @@ from tests.engine.images.faulty import (
     answer,
     cut,
     edit,
+    garbage,
     refuse_upload,
 )
 from tests.fake_clock import FakeClock
@@ -255,6 +256,34 @@ async def test_trouble_that_stays_is_one_error_and_leaves_nothing_wrong(
         await faulty.pull(name_of(faulty))
     assert not isinstance(caught.value, UnreachableRegistry)
     assert isinstance(caught.value, RegistryError | ImageError)
+    assert len(str(caught.value)) < 1500
+    assert faulty.nothing_is_kept()
+    faulty.proxy._faults.clear()
+    await faulty.pull(name_of(faulty))
+
+
+@pytest.mark.parametrize("target", [MANIFEST, BLOB])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"\x15\x03\x01\x00\x02\x02\x16",
+        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 200_000,
+        b"HTTP/1.1 999 What\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 401 No\r\nWWW-Authenticate: Bearer realm=,,\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 302 There\r\nLocation: \xff\xfe\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 503 No\r\nRetry-After: 1e99\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 503 No\r\nRetry-After: never\r\nDate: now\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+async def test_what_is_no_answer_is_one_error(faulty: Bench, target: str, raw: bytes) -> None:
+    faulty.proxy.on("GET", target, garbage(raw), times=1000)
+    with pytest.raises((RegistryError, ImageError)) as caught:
+        await faulty.pull(name_of(faulty))
+    assert not isinstance(caught.value, UnreachableRegistry)
     assert len(str(caught.value)) < 1500
     assert faulty.nothing_is_kept()
     faulty.proxy._faults.clear()
