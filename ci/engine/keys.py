@@ -204,7 +204,7 @@ class Keys:
             case BindMount():
                 return fingerprint(kind, mount.path, await self._taken(mount), mount.read_only)
             case CacheMount():
-                return fingerprint(kind, mount.path, mount.volume)
+                return fingerprint(kind, mount.path, mount.volume, mount.read_only)
             case SecretMount():
                 secret = await self._secrets.fingerprint(mount.secret)
                 return fingerprint(kind, mount.path, secret, mount.owner or "", mount.mode)

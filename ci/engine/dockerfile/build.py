@@ -12,7 +12,7 @@ from functools import partial
 
 from ci.engine.container import ContainerState
 from ci.engine.dockerfile.context import open_context
-from ci.engine.dockerfile.fault import DockerfileError, told
+from ci.engine.dockerfile.fault import DockerfileError, nearest, told
 from ci.engine.dockerfile.instructions import Instruction
 from ci.engine.dockerfile.lowering import lower
 from ci.engine.dockerfile.parser import parse, parse_trigger
@@ -127,7 +127,8 @@ class _Build:
             try:
                 self._images[name] = await self._image_of(empty, name)
             except CiError as error:
-                raise told(f"{self._plan.file}:{line}", error) from error
+                stages = [stage.name for stage in self._plan.stages if stage.name]
+                raise told(f"{self._plan.file}:{line}", error, nearest(name, stages)) from error
         return self._images[name]
 
     async def _stage(self, stage: Stage) -> StageState:

@@ -31,10 +31,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {found[0]}?" if found else ""
 
 
-def told(origin: str, error: CiError) -> CiError:
-    """The error with the place of the instruction, where there is one."""
+def told(origin: str, error: CiError, hint: str = "") -> CiError:
+    """The error with the place of the instruction, where there is one; ``hint`` beats its own."""
     if not origin or isinstance(error, ExecFailed) or error.subject.startswith(origin):
         return error
     return CiError(
-        f"{origin}: {error.subject}", got=error.got, expected=error.expected, hint=error.hint
+        f"{origin}: {error.subject}",
+        got=error.got,
+        expected=error.expected,
+        hint=hint or error.hint,
     )

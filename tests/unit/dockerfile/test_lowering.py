@@ -29,6 +29,7 @@ from ci.engine.vertex import (
     Sharing,
     TmpfsMount,
 )
+from ci.errors import CiError
 
 CONTEXT = DirectoryRef(tree=ImageRoot(image_digest="context"), path="/ctx")
 PLATFORM = "linux/amd64"
@@ -379,6 +380,22 @@ async def test_secrets_are_files_variables_or_both():
 async def test_a_secret_that_is_not_passed_is_left_out_unless_it_is_required():
     exec_ = await ran("RUN --mount=type=secret,id=none x")
     assert exec_.mounts == ()
+
+
+async def test_an_image_that_is_not_had_is_told_with_the_nearest_stage():
+    async def image_of(empty: ContainerState, address: str) -> ContainerState:
+        raise CiError(f"image {address}", got="no such image")
+
+    plan = make_plan(
+        parse("FROM scratch AS builder\nFROM scratch\nCOPY --from=biulder /x /x", "Dockerfile"),
+        platform=PLATFORM,
+        build_args={},
+    )
+    with pytest.raises(CiError) as caught:
+        await assemble(plan, Request(context=CONTEXT, platform=PLATFORM, secrets={}), image_of)
+    assert str(caught.value) == (
+        "Dockerfile:3: image biulder: got no such image\nhint: did you mean builder?"
+    )
 
 
 async def test_the_same_text_gives_the_same_vertices():
