@@ -111,8 +111,8 @@ async def _network() -> Check:
     )
 
     try:
-        async with private_network():
-            pass
+        async with private_network() as network:
+            is_apart = network.is_apart
     except NetworkUnavailable as error:
         return Check(
             name="private network",
@@ -120,10 +120,17 @@ async def _network() -> Check:
             found=error.got or error.subject,
             hint="services use the host's ports: two runs at once may fight over one",
         )
+    if not is_apart:
+        return Check(
+            name="private network",
+            health=Health.LIMITED,
+            found="each session has its own, but its services share one loopback: no bridges",
+            hint="modprobe bridge veth, so that two services of one run may have the same port",
+        )
     return Check(
         name="private network",
         health=Health.GOOD,
-        found="each session has its own, so two runs may use the same ports",
+        found="each session has its own, so two runs may use the same ports, and two services too",
     )
 
 
