@@ -17,7 +17,7 @@ from typing import Literal
 from ci.engine.layers import is_opaque, is_whiteout
 from ci.errors import CiError
 
-__all__ = ["Entry", "MergedTree", "NoSuchPath", "join", "normalize"]
+__all__ = ["Entry", "MergedTree", "NoSuchPath", "SettledTree", "join", "normalize"]
 
 _MAX_LINKS = 40
 
@@ -205,6 +205,30 @@ class MergedTree:
             yield entry
             if entry.is_directory:
                 pending.extend(self.children(entry)[::-1])
+
+
+class SettledTree(MergedTree):
+    """A tree that nothing is added to: remembers directories, which most lookups pass through."""
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        """Take the folders, as a merged tree does."""
+        super().__init__(folders)
+        self._top = super().root()
+        self._directories: dict[str, Entry] = {}
+
+    def root(self) -> Entry | None:
+        """The root directory; None in the tree of no layers."""
+        return self._top
+
+    def child(self, folder: Entry, name: str) -> Entry | None:
+        """The entry ``name`` of a directory, or None."""
+        path = join(folder.path, name)
+        entry = self._directories.get(path)
+        if entry is None:
+            entry = super().child(folder, name)
+            if entry is not None and entry.is_directory:
+                self._directories[path] = entry
+        return entry
 
 
 def _by_bytes(item: tuple[str, Entry | None]) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ci.engine.builder import LayerBuilder, set_owner
 from ci.engine.layers import Layer, remove_tree
-from ci.engine.merged import MergedTree
+from ci.engine.merged import MergedTree, SettledTree
 from ci.engine.sandbox.argv import Overlay
 from ci.engine.sandbox.ephemeral import Ephemeral
 from ci.engine.store import Store
@@ -30,7 +30,7 @@ class Area:
     ) -> None:
         self.target = target
         self.read_only = read_only
-        self.base = MergedTree(layers)
+        self.base = SettledTree(layers)
         self._layers = layers
         self._as_root = as_root
         self._upper = folder / "u"
