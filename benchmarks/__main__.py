@@ -1,4 +1,9 @@
-"""Measure everything and write RESULTS.md; about ten minutes on two cores."""
+"""Measure everything and write RESULTS.md; about ten minutes on two cores.
+
+    python -m benchmarks [--small]
+
+``--small`` is to see that it works: it measures little, and prints the page only.
+"""
 
 from __future__ import annotations
 
@@ -8,38 +13,40 @@ from pathlib import Path
 
 from benchmarks import engine, machine, page, pipeline, scheduler
 
-ROUNDS = 7
-NODES = 10_000
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 
 def main() -> None:
+    small = "--small" in sys.argv
+    size, rounds, nodes = (engine.SMALL, 1, 500) if small else (engine.Size(), 7, 10_000)
     # As an installation has it: an editable one compiles when it is first imported, if it may.
     compileall.compile_dir(pipeline.TOP / "ci", quiet=1)
     load = machine.load()
     _say("scheduler")
-    node = scheduler.measure(scheduler.scheduled(lambda: scheduler.layers(NODES)), NODES, 3)
-    group = scheduler.measure(scheduler.bare(NODES), NODES, 3)
+    node = scheduler.measure(scheduler.scheduled(lambda: scheduler.layers(nodes)), nodes, 3)
+    group = scheduler.measure(scheduler.bare(nodes), nodes, 3)
     _say("start-up")
-    start = pipeline.startup(ROUNDS)
+    start = pipeline.startup(rounds)
     _say("pipeline, first and again")
-    run = pipeline.measure(ROUNDS)
+    run = pipeline.measure(rounds)
     _say("engine and its peers")
     with pipeline.scratch() as folder:
-        found = engine.measure(folder)
+        found = engine.measure(folder, size)
     text = page.render(
         page.Figures(
             load=load,
-            rounds=ROUNDS,
+            rounds=rounds,
             start=start,
             run=run,
             engine=found,
-            nodes=NODES,
+            size=size,
+            nodes=nodes,
             node=node,
             group=group,
         )
     )
-    RESULTS.write_text(text)
+    if not small:
+        RESULTS.write_text(text)
     print(text)
 
 

@@ -29,6 +29,7 @@ class Figures:
     start: Mapping[str, float]
     run: pipeline.Measured
     engine: Measured
+    size: Size
     nodes: int
     node: float
     group: float
@@ -64,7 +65,7 @@ def render(figures: Figures) -> str:
         day=dt.datetime.now(dt.UTC).date(),
         machine=machine.kind(),
         goals="\n".join(goal.row() for goal in _goals(figures)),
-        size=Size(),
+        size=figures.size,
         on=on,
         peers=_peers(figures.engine),
         absent=_absent(figures.engine),
@@ -83,16 +84,14 @@ def _goals(f: Figures) -> Sequence[Goal]:
     on, run = f.engine.execs, f.run
     sdk = on["cached"] - on["cached alone"]
     sandbox = on["bubblewrap"] - on["bare"]
-    imports = (
-        f"an interpreter that imports the SDK and does nothing: {f.start['import dagger']:.2f} s"
-    )
+    imports = f"`import dagger` alone {f.start['import dagger']:.2f} s"
     return [
         Goal(what="exec over a bare process, median", got=on["overhead"], below=15,
              form="{:.1f} ms", limit=f"bubblewrap {sandbox:.1f} ms, the SDK {sdk:.1f} ms"),
         Goal(what="cached exec, the engine's part", got=on["cached alone"], below=2,
              form="{:.1f} ms", limit=f"the SDK adds {sdk:.1f} ms"),
-        Goal(what="unchanged folder of 10,000 files", got=on["import again"] / 1000, below=0.3,
-             form="{:.2f} s", limit="a stat of each"),
+        Goal(what=f"unchanged folder of {f.size.files:,} files", got=on["import again"] / 1000,
+             below=0.3, form="{:.2f} s", limit="a stat of each"),
         Goal(what="second run without changes", got=run.second, below=2, form="{:.2f} s",
              limit=imports),
         Goal(what="... of the first run", got=run.second / run.first.seconds * 100, below=3,
@@ -162,7 +161,11 @@ def _dagger(f: Figures) -> str:
         ("a cached exec", "17 to 21 ms", f"{on['cached']:.1f} ms"),
         (f"a chain of {execs.CHAIN}, each", "150 to 177 ms", f"{on['chain']:.1f} ms"),
         (f"{execs.AT_ONCE} at once, each", "90 to 97 ms", f"{on['at_once']:.1f} ms"),
-        ("a folder of 10,000 files imported", "1.4 to 3.2 s", f"{on['import'] / 1000:.2f} s"),
+        (
+            f"a folder of {f.size.files:,} files imported",
+            "1.4 to 3.2 s",
+            f"{on['import'] / 1000:.2f} s",
+        ),
         ("... again, unchanged", "", f"{on['import again'] / 1000:.2f} s"),
         ("a function, everything cached", "6.8 to 7.6 s", f"{f.run.command:.2f} s"),
         ("memory of the engine, at its highest", "434 MB", f"{f.engine.memory[OURS]:.0f} MiB"),
