@@ -46,6 +46,9 @@ __all__ = [
 _TIMEOUT = 1800.0
 _RETRIES = 1
 
+#: It makes the environment that the longest chain of the pipeline waits for.
+_URGENT = "types"
+
 #: Stages of the code alone, which run at once before the quality gate.
 _CHECKS: Mapping[str, Callable[[Inputs], tuple[Any, dict[str, Any]]]] = {
     "format": lambda i: (stages.format, {"source": i.code, "toolchain": i.toolchain}),
@@ -89,6 +92,7 @@ class _Declaring:
             after=after,
             timeout=said.timeout or _TIMEOUT,
             retries=_RETRIES if said.retries is None else said.retries,
+            urgent=name == _URGENT,
             **kwargs,
         )
 

@@ -59,6 +59,7 @@ class Step:
     trigger: Trigger
     timeout: float
     retries: int
+    urgent: bool = False
     #: Of a gate: whose evidence it judges.
     judges: tuple[str, ...] = ()
 
@@ -157,6 +158,7 @@ class Execution:
             trigger=step.trigger,
             timeout=step.timeout,
             retries=step.retries,
+            urgent=step.urgent,
         )
 
     async def _product(self, step: Step, ends: Ends) -> Product:

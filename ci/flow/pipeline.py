@@ -55,6 +55,7 @@ class Pipeline:
         after: Iterable[Node[Any]] = (),
         timeout: float = 600.0,
         retries: int = 0,
+        urgent: bool = False,
         when: Trigger = Trigger.PASSED,
         **kwargs: Any,
     ) -> Node[T]: ...
@@ -68,6 +69,7 @@ class Pipeline:
         after: Iterable[Node[Any]] = (),
         timeout: float = 600.0,
         retries: int = 0,
+        urgent: bool = False,
         when: Trigger = Trigger.PASSED,
         **kwargs: Any,
     ) -> Node[None]: ...
@@ -81,6 +83,7 @@ class Pipeline:
         after: Iterable[Node[Any]] = (),
         timeout: float = 600.0,
         retries: int = 0,
+        urgent: bool = False,
         when: Trigger = Trigger.PASSED,
         **kwargs: Any,
     ) -> Node[T]: ...
@@ -93,6 +96,7 @@ class Pipeline:
         after: Iterable[Node[Any]] = (),
         timeout: float = 600.0,
         retries: int = 0,
+        urgent: bool = False,
         when: Trigger = Trigger.PASSED,
         **kwargs: Any,
     ) -> Node[Any]:
@@ -102,7 +106,8 @@ class Pipeline:
         is what it made. It raises StageSkipped, StageFailed or StageErrored; whatever else it
         raises is errored, and of a command that failed the output is kept. It is begun when all
         that it needs has passed, or at least ended where ``when`` says so. An errored one is
-        begun again ``retries`` times.
+        begun again ``retries`` times. Where there is not room for all stages that could begin, an
+        ``urgent`` one does before the others: one that much waits for.
 
         Raises:
             ConfigError: the name is taken or no name, or the arguments do not fit the function.
@@ -110,7 +115,7 @@ class Pipeline:
         action = self._call(name, function, args, kwargs, from_value)
         return self._add(
             "stage", name, action, [*args, *kwargs.values()], after,
-            trigger=when, timeout=timeout, retries=retries,
+            trigger=when, timeout=timeout, retries=retries, urgent=urgent,
         )  # fmt: skip
 
     def gate(
@@ -300,6 +305,7 @@ class Pipeline:
         timeout: float,
         trigger: Trigger = Trigger.PASSED,
         retries: int = 0,
+        urgent: bool = False,
         judges: Sequence[str] = (),
     ) -> Node[Any]:
         _checked(name)
@@ -320,6 +326,7 @@ class Pipeline:
             trigger=trigger,
             timeout=timeout,
             retries=retries,
+            urgent=urgent,
             judges=tuple(judges),
         )
         return node

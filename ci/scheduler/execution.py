@@ -64,7 +64,9 @@ class Scheduler(Generic[T]):
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
         self._backoff = backoff or Backoff()
         self._deadlines = Deadlines(self._clock)
-        self._rank = {name: number for number, name in enumerate(self.graph.order)}
+        #: In the order in which they are begun, where there is not room for all.
+        self._order = sorted(self.graph.order, key=lambda name: not self._tasks[name].urgent)
+        self._rank = {name: number for number, name in enumerate(self._order)}
         self._waiting = {name: len(before) for name, before in self.graph.needs.items()}
         self._ready: list[int] = []
         self._running = 0
@@ -153,7 +155,7 @@ class Scheduler(Generic[T]):
             return
         self._stopped = reason
         self._group.cancel_scope.cancel()
-        ready = [self._tasks[self.graph.order[rank]] for rank in self._ready]
+        ready = [self._tasks[self._order[rank]] for rank in self._ready]
         self._ready.clear()
         for task in ready:
             self._settle(self._decide(task))
@@ -161,7 +163,7 @@ class Scheduler(Generic[T]):
     def _launch(self) -> None:
         """Begin what is ready, as far as there is room; first in the order first."""
         while self._ready and self._running < self._concurrency and self._group is not None:
-            task = self._tasks[self.graph.order[heapq.heappop(self._ready)]]
+            task = self._tasks[self._order[heapq.heappop(self._ready)]]
             self._running += 1
             self._group.start_soon(self._run, task, name=task.name)
 

@@ -70,7 +70,8 @@ class Task(Generic[T]):
     """A node of the graph. ``timeout`` is in seconds, for each attempt.
 
     ``retries`` is how often it is begun again after it errored; what failed is never retried.
-    A task that always runs needs a timeout: nothing else ends it.
+    A task that always runs needs a timeout: nothing else ends it. Where there is not room for all
+    that are ready, an ``urgent`` one is begun before the others.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Task(Generic[T]):
     trigger: Trigger = Trigger.PASSED
     timeout: float | None = None
     retries: int = 0
+    urgent: bool = False
 
     def __post_init__(self) -> None:
         if self.trigger is Trigger.ALWAYS and self.timeout is None:

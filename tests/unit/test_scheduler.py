@@ -191,6 +191,20 @@ async def test_one_at_a_time_runs_in_the_order_of_the_graph() -> None:
     assert begun == ["a", "c", "b", "d"]
 
 
+async def test_what_is_urgent_begins_first_once_it_can() -> None:
+    begun: list[str] = []
+    await run(
+        task("a"),
+        task("b"),
+        task("c", "b", urgent=True),
+        task("d", urgent=True),
+        task("e"),
+        concurrency=1,
+        emit=lambda event: begun.append(event.node) if isinstance(event, NodeStarted) else None,
+    )
+    assert begun == ["d", "a", "b", "c", "e"]
+
+
 async def test_nothing_to_run_is_no_error() -> None:
     assert await run() == {}
 
