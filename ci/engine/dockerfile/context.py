@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from ci.engine.container import join
 from ci.engine.dockerfile.fault import DockerfileError, nearest
 from ci.engine.merged import NoSuchPath
-from ci.engine.patterns import EVERYTHING
 from ci.engine.solver import Solver
 from ci.engine.vertex import DirectoryRef, FileRef, Filter, HostDirectory, Patterns, Tree
 
@@ -63,10 +62,11 @@ def ignore_patterns(text: str) -> tuple[str, ...]:
 def _only(source: DirectoryRef, names: tuple[str, ...]) -> DirectoryRef:
     """The directory with nothing but these files, where that spares reading all of it."""
     tree = source.tree
-    if not isinstance(tree, HostDirectory) or tree.patterns != EVERYTHING:
+    if not isinstance(tree, HostDirectory) or tree.patterns.include:
         return source
     include = tuple(_literally(join(source.path, name)[1:]) for name in names)
-    return DirectoryRef(tree=replace(tree, patterns=Patterns(include=include)), path=source.path)
+    few = replace(tree, patterns=replace(tree.patterns, include=include))
+    return DirectoryRef(tree=few, path=source.path)
 
 
 def _literally(path: str) -> str:
@@ -94,6 +94,11 @@ def _without(source: DirectoryRef, exclude: tuple[str, ...]) -> DirectoryRef:
     if not exclude:
         return source
     tree: Tree = source.tree
-    if isinstance(tree, HostDirectory) and tree.patterns == EVERYTHING and source.path == "/":
-        return DirectoryRef(tree=replace(tree, patterns=Patterns(exclude=exclude)))
+    # What takes back could take back what the caller's own patterns exclude.
+    takes_back = any(pattern.startswith("!") for pattern in exclude)
+    if isinstance(tree, HostDirectory) and source.path == "/":
+        own = tree.patterns.exclude
+        if not (own and takes_back):
+            patterns = replace(tree.patterns, exclude=(*own, *exclude))
+            return DirectoryRef(tree=replace(tree, patterns=patterns))
     return DirectoryRef(tree=Filter(source=source, patterns=Patterns(exclude=exclude)))

@@ -20,7 +20,7 @@ from ci.engine.merged import MergedTree
 from ci.engine.secrets import Secrets
 from ci.engine.solver import Solver
 from ci.engine.store import Store
-from ci.engine.vertex import DirectoryRef, FileRef, HostDirectory, ImageRoot
+from ci.engine.vertex import DirectoryRef, FileRef, HostDirectory, ImageRoot, Patterns
 from ci.errors import CiError
 from tests.engine.core.conftest import PLAIN
 
@@ -36,6 +36,7 @@ class Builder:
         self.secrets = Secrets(b"salt" * 8)
         self.events: list[ExecEvent] = []
         self.execs = 0
+        self.patterns = Patterns()
 
     def write(self, **files: str) -> None:
         """Files of the context; ``__`` stands for a slash."""
@@ -56,7 +57,7 @@ class Builder:
             "dockerfile": "Dockerfile", "platform": PLATFORM, "build_args": {}, "target": "",
             "secrets": {}, "no_init": False, **options,
         }  # fmt: skip
-        tree = HostDirectory(path=str(self.context))
+        tree = HostDirectory(path=str(self.context), patterns=self.patterns)
         return await build(solver, image_of, DirectoryRef(tree=tree), **given)
 
     async def tree(self, text: str, **options: Any) -> MergedTree:
@@ -198,6 +199,17 @@ async def test_ignored_files_are_never_read(builder):
     builder.write(**{".dockerignore": "huge\n", "huge": "never", "f": "1"})
     await builder.tree("FROM a\nCOPY . /all/\n")
     assert list(builder.store.root.glob("l/*/**/huge")) == []
+
+
+@pytest.mark.parametrize("ignored", ["huge\n", "huge\n!kept\n!own\n"])
+async def test_what_the_caller_excludes_stays_out(builder, ignored):
+    builder.write(**{".dockerignore": ignored, "huge": "", "own": "", "kept": "", "Other": ""})
+    builder.patterns = Patterns(exclude=("own", "Other"))
+    tree = await builder.tree("FROM a\nCOPY . /all/\n")
+    found = {name for name in ("huge", "own", "kept") if tree.lookup(f"/all/{name}")}
+    assert found == {"kept"}
+    with pytest.raises(CiError, match="Other: got no such file in the build context"):
+        await builder.tree("FROM a", dockerfile="Other")
 
 
 async def test_copies_share_their_files_with_what_they_are_copied_from(builder):
