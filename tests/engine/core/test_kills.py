@@ -61,23 +61,24 @@ class Program:
         found: dict[str, Any] = json.loads((self.work / "result").read_text())
         return found
 
-    def wait_until_none_lives(self) -> None:
-        """Nothing that a sandbox ran outlives the engine by more than the kernel's moment."""
-        for pid in processes(f"crash-{self.work.name}"):
-            try:
-                fd = os.pidfd_open(pid)
-            except ProcessLookupError:
-                continue
-            ready, _, _ = select.select([fd], [], [], 60)
-            os.close(fd)
-            assert ready, f"process {pid} outlived the engine"
-
     def close(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait(timeout=60)
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+def wait_until_none_lives(mark: str) -> None:
+    """Nothing that a sandbox ran outlives it by more than the kernel's moment."""
+    for pid in processes(mark):
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        ready, _, _ = select.select([fd], [], [], 60)
+        os.close(fd)
+        assert ready, f"process {pid} lives on"
 
 
 def processes(mark: str) -> list[int]:
@@ -104,7 +105,7 @@ def in_memory() -> set[str]:
 
 def assert_clean(program: Program, told: str) -> None:
     """A run to the end left nothing of its own, and nothing of the one that was killed."""
-    program.wait_until_none_lives()
+    wait_until_none_lives(f"crash-{program.work.name}")
     root = program.work / "cache/v1"
     assert list((root / "tmp").iterdir()) == [], told
     assert list((root / "claims").iterdir()) == [], told
