@@ -132,8 +132,7 @@ def _apply(builder: LayerBuilder, base: MergedTree, path: str, pairs: Iterable[P
             continue
         if new is None:
             gone = f"{place}/"
-            there = base.lookup(place, follow=False)
-            if there is not None and there.path == place:
+            if _at(base, place) is not None:
                 builder.remove(place)
         elif new.is_directory:
             _merge_directory(builder, base, place, new)
@@ -144,7 +143,17 @@ def _apply(builder: LayerBuilder, base: MergedTree, path: str, pairs: Iterable[P
 
 
 def _merge_directory(builder: LayerBuilder, base: MergedTree, place: str, new: Entry) -> None:
-    there = base.lookup(place, follow=False)
-    if there is not None and there.path == place and there.is_directory:
+    there = _at(base, place)
+    if there is not None and there.is_directory:
         builder.ensure_directory(place)
     builder.replace_directory(new, place)
+
+
+def _at(base: MergedTree, place: str) -> Entry | None:
+    """What is at a path in which no part is a link, but for the last."""
+    entry = base.root()
+    for part in place.split("/")[1:]:
+        if entry is None or not entry.is_directory:
+            return None
+        entry = base.child(entry, part)
+    return entry

@@ -96,9 +96,11 @@ def apply(store: Store, edit: Edit, below: Snapshot, *sources: Snapshot) -> Snap
 
 ROOT = DirectoryRef(tree=Scratch())
 CHANGE = Applied(tree=Scratch(), path="/", before=ROOT, after=ROOT)
-MODELS = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-#: Each runs git, which has limits of its own: always the same ones.
-SOME = settings(MODELS, max_examples=15, derandomize=True)
+MODELS = settings(
+    max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+#: Each runs git.
+SOME = settings(MODELS, max_examples=15)
 
 
 def compared(store: Store, before: Snapshot, after: Snapshot) -> Delta:
@@ -132,6 +134,11 @@ def test_differences_are_those_of_the_models(store, before, after):
 def test_changes_done_to_what_they_were_made_of_give_what_they_were_made_for(store, before, after):
     old, new = layer(store, before), layer(store, after)
     assert read(store, apply(store, CHANGE, old, old, new)) == after
+
+
+def test_a_link_that_leads_nowhere_is_replaced_by_a_directory(store):
+    old, new = layer(store, {"a": "a"}), layer(store, {"a": None, "a/a": None, "a/f": ("", False)})
+    assert read(store, apply(store, CHANGE, old, old, new)) == read(store, new)
 
 
 @MODELS
