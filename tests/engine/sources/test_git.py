@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import anyio
+import anyio.abc
 import dagger
 import pytest
 
@@ -248,6 +251,35 @@ async def test_a_machine_without_git_says_so(dag, url, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(dagger.QueryError, match="git: got no such program on this machine"):
         await dag.git(url).branches()
+
+
+async def test_nothing_goes_on_for_who_has_left(dag):
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    asked, gone = anyio.Event(), anyio.Event()
+
+    async def never_answer(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            asked.set()
+            with suppress(anyio.EndOfStream, anyio.BrokenResourceError):
+                await stream.receive()
+            gone.set()
+
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, never_answer)
+        with anyio.CancelScope() as asking:
+            tasks.start_soon(_cancel_when, asked, asking)
+            await dag.git(f"http://127.0.0.1:{port}/x").branches()
+        assert asking.cancelled_caught
+        with anyio.fail_after(30):
+            await gone.wait()
+        tasks.cancel_scope.cancel()
+
+
+async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
 
 
 async def test_the_users_configuration_has_no_say(dag, url, tmp_path, monkeypatch):
