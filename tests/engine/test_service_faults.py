@@ -139,6 +139,8 @@ async def test_nothing_is_left_of_services_when_someone_is_killed(unique, whom):
         with anyio.fail_after(120):
             code = await engine.wait()
         assert code == (137 if whom == "the client" else -signal.SIGKILL)
+        async with Session():
+            """The next one ends what waits for an engine that was killed while it started it."""
         await wait_until(
             lambda: not processes(f"exec-{unique}") and not processes(f"service-{unique}")
         )
