@@ -137,6 +137,50 @@ async def test_changes_of_one_file_to_different_contents_are_a_conflict(older):
         ).is_empty()
 
 
+async def merged(older, one: str, two: str, how: dagger.ChangesetMergeConflict) -> str:
+    """What becomes of a file that two changesets change."""
+    ours = older.with_new_file("changed.txt", one).changes(older)
+    theirs = older.with_new_file("changed.txt", two).changes(older)
+    both = ours.with_changeset(theirs, on_conflict=how)
+    text: str = await both.after().file("changed.txt").contents()
+    return text
+
+
+async def test_changes_to_different_lines_are_merged(dag):
+    lines = [f"line {number}\n" for number in range(12)]
+    older = dag.directory().with_new_file("changed.txt", "".join(lines))
+    one, two = ["first\n", *lines[1:]], [*lines[:-1], "last\n"]
+    text = await merged(older, "".join(one), "".join(two), dagger.ChangesetMergeConflict.FAIL)
+    assert text == "".join(["first\n", *lines[1:-1], "last\n"])
+
+
+async def test_changes_to_the_same_line_are_a_conflict(older):
+    with pytest.raises(dagger.QueryError):
+        await merged(older, "1\n", "2\n", dagger.ChangesetMergeConflict.FAIL)
+
+
+async def test_a_conflict_can_be_settled_for_one_side(older):
+    prefer = dagger.ChangesetMergeConflict
+    assert await merged(older, "1\n", "2\n", prefer.PREFER_OURS) == "1\n"
+    assert await merged(older, "1\n", "2\n", prefer.PREFER_THEIRS) == "2\n"
+
+
+async def test_a_conflict_can_be_left_in_the_text(older):
+    how = dagger.ChangesetMergeConflict.LEAVE_CONFLICT_MARKERS
+    text = await merged(older, "1\n", "2\n", how)
+    assert [line[:7] for line in text.splitlines()] == ["<<<<<<<", "1", "=======", "2", ">>>>>>>"]
+
+
+async def test_a_file_that_one_removed_and_one_changed_is_settled_too(older):
+    ours = older.without_file("changed.txt").changes(older)
+    theirs = older.with_new_file("changed.txt", "2\n").changes(older)
+    how = dagger.ChangesetMergeConflict
+    kept = ours.with_changeset(theirs, on_conflict=how.PREFER_THEIRS).after()
+    assert await kept.file("changed.txt").contents() == "2\n"
+    gone = ours.with_changeset(theirs, on_conflict=how.PREFER_OURS).after()
+    assert not await gone.exists("changed.txt")
+
+
 @pytest.mark.since("0.21.0")
 async def test_changes_count_lines(older, newer):
     stats = {await s.path(): s for s in await newer.changes(older).diff_stats()}

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 
 from anyio import from_thread
 
+from ci.engine.api import merging
 from ci.engine.api.context import Context
 from ci.engine.api.host import absolute
 from ci.engine.api.values import Changeset, DiffStat
 from ci.engine.delta import Delta, Pair
-from ci.engine.edits import Applied, DiffText
+from ci.engine.edits import DiffText
 from ci.engine.git import patch
-from ci.engine.refusal import Refusal, Unsupported
-from ci.engine.vertex import Copy, Diff, DirectoryRef, FileRef
+from ci.engine.vertex import Diff, DirectoryRef, FileRef
 
 __all__ = [
     "added_lines",
@@ -35,10 +35,6 @@ __all__ = [
     "with_changeset",
     "with_changesets",
 ]
-
-#: Ways to settle a conflict that need no merge of texts.
-_FAILING = ("FAIL", "FAIL_EARLY")
-_NAMED_CONFLICTS = 5
 
 
 async def _delta(changes: Changeset, ctx: Context) -> Delta:
@@ -132,14 +128,14 @@ async def diff_stats(changes: Changeset, ctx: Context) -> list[DiffStat]:
 async def with_changeset(
     ours: Changeset, ctx: Context, *, changes: str, on_conflict: str
 ) -> Changeset:
-    """These changes and others, of which none is about the same file."""
+    """These changes and others; texts that both changed are merged as git merges them."""
     return await _merged(ours, [ctx.get(changes, Changeset)], ctx, on_conflict)
 
 
 async def with_changesets(
     ours: Changeset, ctx: Context, *, changes: Sequence[str], on_conflict: str
 ) -> Changeset:
-    """These changes and several others, of which no two are about the same file."""
+    """These changes and several others, one after the other."""
     others = [ctx.get(other, Changeset) for other in changes]
     return await _merged(ours, others, ctx, on_conflict)
 
@@ -147,47 +143,11 @@ async def with_changesets(
 async def _merged(
     ours: Changeset, others: Sequence[Changeset], ctx: Context, on_conflict: str
 ) -> Changeset:
-    """One after the other on what they were all made from."""
-    merged = ours
     for theirs in others:
-        conflicts = _conflicts(await _delta(merged, ctx), await _delta(theirs, ctx))
-        if conflicts:
-            _refuse(conflicts, on_conflict)
-        base = merged.before
-        if theirs.before != base:
-            joined = Copy(tree=base.tree, path=base.path, source=theirs.before)
-            base = DirectoryRef(tree=joined, path=base.path)
-        result = base
-        for one in (merged, theirs):
-            applied = Applied(
-                tree=result.tree, path=result.path, before=one.before, after=one.after
-            )
-            result = DirectoryRef(tree=applied, path=result.path)
-        merged = Changeset(before=base, after=result)
-    return merged
-
-
-def _conflicts(ours: Delta, theirs: Delta) -> list[str]:
-    """Files that both are about."""
-    mine, others = (
-        {path for path in (*d.added, *d.modified, *d.all_removed) if not path.endswith("/")}
-        for d in (ours, theirs)
-    )
-    both_removed = set(ours.all_removed) & set(theirs.all_removed)
-    return sorted((mine & others) - both_removed)
-
-
-def _refuse(conflicts: Sequence[str], on_conflict: str) -> None:
-    """Say which files are in conflict."""
-    if on_conflict not in _FAILING:
-        raise Unsupported(f"Changeset.withChangeset(onConflict: {on_conflict})")
-    named = ", ".join(conflicts[:_NAMED_CONFLICTS])
-    rest = len(conflicts) - _NAMED_CONFLICTS
-    raise Refusal(
-        "changesets",
-        got="changes of both to " + named + (f" and {rest} more" if rest > 0 else ""),
-        expected="changes to different files",
-    )
+        ours = await merging.merge(
+            ours, theirs, await _delta(ours, ctx), await _delta(theirs, ctx), ctx, on_conflict
+        )
+    return ours
 
 
 # -- statistics ----------------------------------------------------------------------------------

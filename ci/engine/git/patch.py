@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import IO
 
 from ci.engine.delta import Pair
-from ci.engine.git.program import Git
+from ci.engine.git.program import Git, GitError
 from ci.engine.merged import Entry
 from ci.errors import CiError
 
-__all__ = ["PatchError", "apply", "line_counts", "write"]
+__all__ = ["PatchError", "apply", "line_counts", "merge", "write"]
 
 #: ``git diff`` ends with 1 where something differs.
 _DIFFERS = (0, 1)
@@ -100,3 +100,31 @@ async def apply(patch: bytes, folder: Path) -> None:
         raise PatchError(
             "patch", got=error.got, expected="one that fits the directory, in git's format"
         ) from None
+
+
+async def merge(
+    ours: bytes,
+    base: bytes,
+    theirs: bytes,
+    folder: Path,
+    *,
+    favour: str = "",
+    markers: bool = False,
+) -> bytes | None:
+    """Two texts that were made of one, as one text; None where they are in conflict.
+
+    ``favour`` (ours or theirs) decides where they are, or markers are left. ``folder`` is empty.
+    """
+    names = ("ours", "base", "theirs")
+    for name, content in zip(names, (ours, base, theirs), strict=True):
+        (folder / name).write_bytes(content)
+    options = [f"--{favour}"] if favour else []
+    most = 127 if markers else 0
+    try:
+        return await _git(folder).run(
+            "merge-file", "-p", *options, *names, cwd=folder, codes=range(most + 1)
+        )
+    except GitError as error:
+        if "no such program" in error.got:
+            raise
+        return None

@@ -137,4 +137,4 @@ def test_arguments_that_are_refused_are_in_the_table():
     for type_, field, argument in refused:
         state, note = rows(type_)[field]
         assert state == "differs", f"{type_}.{field}"
-        assert f"`{argument}`" in note or "LEAVE_CONFLICT_MARKERS" in note, f"{type_}.{field}"
+        assert f"`{argument}`" in note, f"{type_}.{field}"
