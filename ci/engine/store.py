@@ -159,8 +159,8 @@ class Store:
         if self._lock_fd >= 0:
             self._layers.settle(_SETTLE_SECONDS)
             self._layers.close()
-            if self._buried:  # what it was starting may have come up since
-                self._end_orphans()
+            # Again: what one that was killed was starting may have held its lock, or come up since.
+            self.bury(search=self._buried)
             remove_tree(self._own)
             os.close(self._lock_fd)
             self._lock_fd = -1
