@@ -91,7 +91,7 @@ async def test_a_query_that_does_not_fit_the_schema_is_one_clear_error(client, q
     ("query", "field"),
     [
         ("{llm{id}}", "Query.llm"),
-        ('{host{containerImage(name:"x"){id}}}', "Host.containerImage"),
+        ('{container{withMountedVolume(path:"/",volume:"x"){id}}}', "Container.withMountedVolume"),
         ("{directory{asModule{id}}}", "Directory.asModule"),
         ("{container{experimentalWithAllGPUs{id}}}", "Container.experimentalWithAllGPUs"),
         ('{moduleSource(refString:"x"){id}}', "Query.moduleSource"),
