@@ -287,7 +287,8 @@ class Tarball(Tree):
     #: One for each platform; ``config`` is the OCI image config's JSON, canonical.
     roots: tuple[Tree, ...]
     configs: tuple[str, ...]
-    compression: str = "gzip"
+    #: Of all layers; empty leaves those that came with an image as they are.
+    compression: str = ""
     media_types: str = "oci"
     #: (name, value) in the manifest of each platform; empty for none at all.
     annotations: tuple[tuple[tuple[str, str], ...], ...] = ()

@@ -16,11 +16,7 @@ from ci.engine.vertex import FileRef, Scratch, Tarball
 
 __all__ = ["as_tarball", "export", "export_image", "import_", "publish"]
 
-_COMPRESSIONS = {
-    "gzip": "gzip",
-    "zstd": "zstd",
-    "uncompressed": "uncompressed",
-}
+_COMPRESSIONS = ("gzip", "zstd", "uncompressed")
 
 
 def as_tarball(
@@ -34,8 +30,8 @@ def as_tarball(
     """An OCI archive of the container, and of its variants for other platforms."""
     variants = [ctx.get(variant, ContainerState) for variant in platform_variants]
     states = [*([container] if _is_something(container) or not variants else []), *variants]
-    compression = (forced_compression or "Gzip").lower()
-    if compression not in _COMPRESSIONS:
+    compression = (forced_compression or "").lower()
+    if compression not in _COMPRESSIONS and compression:
         raise Unsupported(f"ImageLayerCompression.{forced_compression}")
     tree = Tarball(
         roots=tuple(state.root for state in states),
@@ -43,7 +39,7 @@ def as_tarball(
             json.dumps(state.image_config(), sort_keys=True, separators=(",", ":"))
             for state in states
         ),
-        compression=_COMPRESSIONS[compression],
+        compression=compression,
         media_types="docker" if media_types in ("DockerMediaTypes", "DOCKER") else "oci",
         annotations=tuple(state.annotations for state in states),
     )

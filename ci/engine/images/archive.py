@@ -59,7 +59,7 @@ def write(
     dest: Path,
     *,
     platforms: Sequence[tuple[Sequence[Path], Mapping[str, Any]]],
-    compression: str = "gzip",
+    compression: str = "",
     media_types: str = "oci",
     store: Store | None = None,
     name: str = "",
@@ -74,7 +74,8 @@ def write(
         dest: The file, written as it goes along: rename it when this returns.
         platforms: For each, its layer folders in overlay format, lowest first, and the OCI image
             configuration, whose ``rootfs``, ``history`` and ``created`` are written here.
-        compression: ``gzip``, ``zstd`` or ``uncompressed``.
+        compression: ``gzip``, ``zstd`` or ``uncompressed``, of all layers; empty leaves those that
+            came with an image as they are, where the media types allow, and is gzip for the others.
         media_types: ``oci`` or ``docker``.
         store: Keeps the blobs of the layers that are its own, for the next time.
         name: ``repository:tag`` by which ``docker load`` names it.
@@ -86,10 +87,11 @@ def write(
     """
     when = source_date_epoch() if epoch is None else epoch
     with tempfile.TemporaryDirectory(prefix=".layers-", dir=dest.parent) as scratch:
-        packer = _Packer(Path(scratch), compression, store, when)
+        docker = media_types == "docker"
+        # Docker's types have no zstd that everyone reads.
+        packer = _Packer(Path(scratch), compression or ("gzip" if docker else ""), store, when)
         packed = packer.pack([folder for folders, _ in platforms for folder in folders])
         contents: dict[str, Content] = {blob.digest: path for blob, path in packed.values()}
-        docker = media_types == "docker"
         images = [
             _image(
                 [packed[folder][0] for folder in folders],
@@ -130,7 +132,8 @@ class _Packer:
             return self._stored.blob(layer, self._compression)
         descriptor, target = tempfile.mkstemp(dir=self._scratch)
         os.close(descriptor)
-        made = pack_blob(folder, Path(target), compression=self._compression, epoch=self._epoch)
+        compression = self._compression or "gzip"
+        made = pack_blob(folder, Path(target), compression=compression, epoch=self._epoch)
         return made, Path(target)
 
 

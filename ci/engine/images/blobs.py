@@ -14,6 +14,7 @@ import zstandard
 
 from ci.engine.images.oci import Descriptor, layer_media_type
 from ci.engine.images.pack import EPOCH, pack_layer
+from ci.engine.images.stream import CHUNK, broken, decompressed
 from ci.engine.layers import Layer
 from ci.engine.store import Store
 from ci.errors import ConfigError
@@ -23,6 +24,8 @@ __all__ = ["COMPRESSIONS", "Blob", "StoredBlobs", "diff_id", "pack_blob"]
 #: How a layer may be compressed.
 COMPRESSIONS = ("gzip", "zstd", "uncompressed")
 
+#: In keys of the store: of the tar that a layer came as, whatever the time that others are of.
+_ORIGIN = "origin"
 _GZIP_LEVEL = 6
 _ZSTD_LEVEL = 3
 
@@ -67,33 +70,60 @@ class StoredBlobs:
         self._store = store
         self._epoch = epoch
 
-    def blob(self, layer: Layer, compression: str) -> tuple[Blob, Path]:
+    def blob(self, layer: Layer, compression: str = "") -> tuple[Blob, Path]:
         """The layer's blob and the file that it is in, which is the store's.
 
-        A layer that came from a registry keeps the blob that it came as.
+        A layer that came from a registry or an archive keeps the tar that it came as, and unless
+        another compression is forced, its blob. Others are packed, and compressed by gzip unless
+        another is forced.
         """
-        record = self._store.get("blob", self._key(layer, compression))
-        if record is not None and (path := self._store.blob(record["blobs"][0])):
-            return Blob(**record["blob"]), path
+        origin = self._kept(f"{layer}-{_ORIGIN}")
+        if origin is not None and compression in {"", origin[0].compression}:
+            return origin
+        wanted = compression or "gzip"
+        key = f"{layer}-{wanted}-{_ORIGIN if origin else self._epoch}"
+        kept = self._kept(key)
+        if kept is not None:
+            return kept
         target = self._store.temporary() / "blob"
-        made = pack_blob(
-            self._store.layer_path(layer), target, compression=compression, epoch=self._epoch
-        )
-        return made, self.keep(layer, made, target)
+        if origin is not None:
+            made = _compress_again(origin[1], target, compression=wanted)
+        else:
+            folder = self._store.layer_path(layer)
+            made = pack_blob(folder, target, compression=wanted, epoch=self._epoch)
+        path = self._store.add_blob(target, made.digest)
+        self._note(key, made)
+        return made, path
 
-    def keep(self, layer: Layer, blob: Blob, file: Path) -> Path:
-        """Take over ``file`` as the layer's blob; where it is from now on."""
-        path = self._store.add_blob(file, blob.digest)
-        self.note(layer, blob)
-        return path
+    def note_origin(self, layer: Layer, blob: Blob) -> None:
+        """Remember the blob that a layer came as, which the store has."""
+        self._note(f"{layer}-{_ORIGIN}", blob)
 
-    def note(self, layer: Layer, blob: Blob) -> None:
-        """Remember that a blob, which the store has, is the layer's."""
-        record = {"blobs": [blob.digest], "blob": asdict(blob)}
-        self._store.put("blob", self._key(layer, blob.compression), record)
+    def _note(self, key: str, blob: Blob) -> None:
+        self._store.put("blob", key, {"blobs": [blob.digest], "blob": asdict(blob)})
 
-    def _key(self, layer: Layer, compression: str) -> str:
-        return f"{layer}-{compression}-{self._epoch}"
+    def _kept(self, key: str) -> tuple[Blob, Path] | None:
+        record = self._store.get("blob", key)
+        path = self._store.blob(record["blobs"][0]) if record else None
+        return (Blob(**record["blob"]), path) if record and path else None
+
+
+def _compress_again(source: Path, target: Path, *, compression: str) -> Blob:
+    """The same tar, compressed otherwise.
+
+    Raises:
+        ConfigError: there is no such compression.
+    """
+    with source.open("rb") as blob, target.open("wb") as file:
+        outside = _Hashing(file)
+        compress, finish = _compressor(compression, outside)
+        inside = _Hashing(compress)
+        with broken(f"blob {source.name}"):
+            stream = decompressed(blob)
+            while chunk := stream.read(CHUNK):
+                inside.write(chunk)
+        finish()
+    return Blob(outside.digest, outside.size, inside.digest, compression)
 
 
 def diff_id(store: Store, layer: Layer) -> str:

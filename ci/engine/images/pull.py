@@ -168,7 +168,7 @@ def _unpack(store: Store, blob: Descriptor, diff_id: str, chain: str, below: Sna
         raise ImageError(f"layer {blob.digest}", got=got, expected=diff_id)
     layer = store.add_layer(folder)
     made = Blob(blob.digest, blob.size, diff_id, _compression(file))
-    StoredBlobs(store).note(layer, made)
+    StoredBlobs(store).note_origin(layer, made)
     store.put("chain", chain, {"layers": [layer], "blobs": [blob.digest]})
     return layer
 

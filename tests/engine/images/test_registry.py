@@ -17,7 +17,7 @@ from ci.engine.images.oci import ImageError
 from ci.engine.images.registry import Registry
 from ci.engine.merged import MergedTree
 from ci.engine.store import Store
-from tests.engine.images.conftest import RegistryServer
+from tests.engine.images.conftest import RegistryServer, make_layers
 
 
 def images(store: Store, environ: dict[str, str] | None = None, **options: object) -> Images:
@@ -202,3 +202,40 @@ async def test_a_record_of_another_shape_is_as_good_as_none(
     finally:
         await client.close()
     assert again.digest == first.digest
+
+
+@pytest.mark.parametrize("came_as", ["gzip", "zstd", "uncompressed"])
+async def test_layers_go_out_as_the_tars_that_they_came_as(
+    store: Store, registry: RegistryServer, tmp_path: Path, came_as: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from ci.engine.images import archive
+    from ci.engine.images.validate import validate
+
+    config = {"os": "linux", "architecture": "amd64"}
+    first = tmp_path / "first.tar"
+    archive.write(
+        first, platforms=[(make_layers(tmp_path / "made"), config)], compression=came_as, epoch=7
+    )
+    client = images(store)
+    try:
+        await client.publish(f"{registry.host}/origin/{came_as}:1", first)
+        pulled = await client.resolve(f"{registry.host}/origin/{came_as}:1")
+    finally:
+        await client.close()
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    with open_layout(first) as layout:
+        expected = layout.image()
+    folders = [Path(path) for path in store.layer_paths(pulled.snapshot)]
+    for compression in ("", "gzip", "zstd", "uncompressed"):
+        for media_types in ("oci", "docker"):
+            again = tmp_path / f"{compression}-{media_types}.tar"
+            archive.write(
+                again, platforms=[(folders, config)], compression=compression,
+                media_types=media_types, store=store,
+            )  # fmt: skip
+            validate(again)
+            with open_layout(again) as layout:
+                assert layout.image().diff_ids == expected.diff_ids
+                if compression in {"", came_as} and media_types == "oci":
+                    assert layout.image().layers == expected.layers
