@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["EVERYTHING", "PatternList", "glob_expression", "select"]
 
+#: What means something to a regular expression within a class.
+_SPECIAL = re.compile(r"[\\\[&~|^]")
+
 #: Selects all of a tree.
 EVERYTHING = Patterns()
 
@@ -37,8 +40,7 @@ def glob_expression(pattern: str) -> str:
             out.append(".*")
             at += 2
         elif char == "[" and (end := pattern.find("]", at + 2)) > 0:
-            inside = pattern[at + 1 : end].replace("\\", "\\\\")
-            out.append("[" + ("^" + inside[1:] if inside[0] in "!^" else inside) + "]")
+            out.append(_class(pattern[at + 1 : end]))
             at = end + 1
         else:
             if char == "\\" and at + 1 < len(pattern):
@@ -49,6 +51,18 @@ def glob_expression(pattern: str) -> str:
                 out.append({"*": "[^/]*", "?": "[^/]"}.get(char) or re.escape(char))
             at += 1
     return "".join(out)
+
+
+def _class(inside: str) -> str:
+    """A class of characters; a range that runs backwards has none."""
+    negated = inside[0] in "!^"
+    body = _SPECIAL.sub(r"\\\g<0>", inside[negated:]).replace("--", r"-\-")
+    expression = f"[{'^' if negated else ''}{body}]"
+    try:
+        re.compile(expression)
+    except re.error:
+        return "(?!)"
+    return expression
 
 
 class PatternList:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ci.engine.merged import MergedTree
 from ci.engine.patterns import PatternList, select
@@ -125,3 +127,27 @@ def test_no_folder_is_entered_that_can_hold_nothing() -> None:
     assert wanted.may_match_below("src/a/b/c")
     assert not wanted.may_match_below("build")
     assert not wanted.may_match_below("docs/other")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "other"),
+    [
+        ("[a-c]", "b", "d"),
+        ("[!a-c]", "d", "b"),
+        ("[^a]x", "bx", "ax"),
+        ("[[a]", "[", "b"),
+        ("[a&&b]", "&", "c"),
+        ("[--a]", "a", "b"),
+        ("[z-a]", "[z-a", "z"),
+        ("a[", "a[", "a"),
+    ],
+)
+def test_classes_of_characters_are_no_regular_expressions(pattern, matching, other) -> None:
+    found = PatternList((pattern,))
+    assert found.matches(matching) is (pattern != "[z-a]")
+    assert not found.matches(other)
+
+
+@given(st.text(alphabet="ab[]!^-*?\\&|~/.", max_size=10), st.text(alphabet="ab[-/", max_size=5))
+def test_any_pattern_matches_or_does_not(pattern: str, path: str) -> None:
+    assert PatternList((pattern,)).matches(path) in (True, False)

@@ -9,7 +9,7 @@ import anyio
 
 from ci.engine.digest import file_digest
 from ci.engine.dockerfile.fault import told
-from ci.engine.dockerfile.taking import Match, literal, matches, taken_digest
+from ci.engine.dockerfile.taking import literal, matches, taken_digest
 from ci.engine.flights import gather
 from ci.engine.host import KnownDigests
 from ci.engine.keys import fingerprint
@@ -109,7 +109,7 @@ class TakenDigests:
 
     def _hash(self, snapshot: Snapshot, source: CopySource, *, bound: bool) -> str:
         tree = MergedTree(self._solver.store.layer_paths(snapshot))
-        found = [Match("", literal(tree, "/", source.path))] if bound else matches(tree, source)
+        found = literal(tree, "/", source.path) if bound else matches(tree, source)
         if isinstance(source.source.tree, HostDirectory):
             return taken_digest(tree, found, source, KnownDigests(self._solver.store, snapshot[0]))
         return taken_digest(tree, found, source, lambda entry: file_digest(entry.host))

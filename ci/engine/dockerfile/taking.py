@@ -45,14 +45,14 @@ def matches(tree: MergedTree, source: CopySource) -> list[Match]:
     base = normalize(source.source.path)
     path = normalize(source.path)
     if not _WILD.search(path):
-        found = [Match(posixpath.basename(path), literal(tree, base, path))]
-        _require_below(tree, found[0].entry, source)
+        found = literal(tree, base, path)
+        _require_below(tree, found, source)
         return found
     return list(_wild(tree, base, path))
 
 
-def literal(tree: MergedTree, base: str, path: str) -> Entry:
-    """What is at a path below ``base``.
+def literal(tree: MergedTree, base: str, path: str) -> list[Match]:
+    """What is at a path below ``base``; the root of an empty tree is nothing.
 
     Raises:
         NoSuchPath: nothing is; the hint names what is called nearly so.
@@ -60,9 +60,9 @@ def literal(tree: MergedTree, base: str, path: str) -> Entry:
     place = normalize(base + path)
     entry = tree.lookup(place)
     if entry is not None:
-        return entry
+        return [Match(posixpath.basename(path), entry)]
     if place == "/":
-        raise NoSuchPath("path '/'", got="an empty tree", expected="a file or directory")
+        return []
     folder = tree.lookup(posixpath.dirname(place))
     beside = tree.children(folder) if folder is not None and folder.is_directory else []
     names = [posixpath.basename(one.path) for one in beside]
@@ -72,20 +72,21 @@ def literal(tree: MergedTree, base: str, path: str) -> Entry:
     )  # fmt: skip
 
 
-def _require_below(tree: MergedTree, entry: Entry, source: CopySource) -> None:
+def _require_below(tree: MergedTree, found: list[Match], source: CopySource) -> None:
     """With ``--parents`` a path that is no pattern must be there, too."""
     if source.below and not _WILD.search(source.below):
-        literal(tree, entry.path, normalize(source.below))
+        for match in found:
+            literal(tree, match.entry.path, normalize(source.below))
 
 
 def _wild(tree: MergedTree, base: str, path: str) -> Iterator[Match]:
     parts = path[1:].split("/")
     first = next(place for place, part in enumerate(parts) if _WILD.search(part))
-    above = literal(tree, base, "/" + "/".join(parts[:first]))
     rules = [
         re.compile(glob_expression(_STARS.sub("*", part)), re.DOTALL) for part in parts[first:]
     ]
-    yield from _descend(tree, above, rules)
+    for above in literal(tree, base, "/" + "/".join(parts[:first])):
+        yield from _descend(tree, above.entry, rules)
 
 
 def _descend(tree: MergedTree, folder: Entry, rules: list[re.Pattern[str]]) -> Iterator[Match]:

@@ -218,6 +218,17 @@ async def test_copies_share_their_files_with_what_they_are_copied_from(builder):
     assert tree.require("/g").status.st_nlink >= 3
 
 
+async def test_nothing_can_be_copied_and_bound(builder):
+    builder.write(**{"[z-a]": "", "a": ""})
+    tree = await builder.tree(
+        "FROM scratch AS none\nFROM a\nCOPY --from=none / /d/\nCOPY [z-a]* nothing* /e/\n"
+        "COPY --parents nothing*/x /f/\nRUN --mount=from=none,target=/m ls -A /m > /n\n"
+    )
+    assert content(tree, "/n") == ""
+    made = [tree.lookup(path) for path in ("/d", "/e", "/f")]
+    assert [entry is None or tree.children(entry) == [] for entry in made] == [True] * 3
+
+
 async def test_permissions_that_change_are_a_copy(builder):
     builder.write(f="x")
     (builder.context / "f").chmod(0o644)
