@@ -39,20 +39,14 @@ def is_served(type_: str, field: str) -> bool:
     return schema.snake(field) in schema.resolvers(type_)
 
 
-UNSERVED = [
-    (type_, field)
-    for type_ in types()
-    for field in own_fields(type_)
-    if not is_served(type_, field)
-]
-
-
-@pytest.mark.parametrize(("type_", "field"), UNSERVED, ids=[".".join(pair) for pair in UNSERVED])
-def test_a_field_without_a_resolver_refuses_by_its_name(type_, field):
-    resolve: Any = types()[type_].fields[field].resolve
-    with pytest.raises(Unsupported, match=rf"^{type_}\.{field} is not supported") as raised:
-        resolve(None, None)
-    assert "Dagger engine" in raised.value.hint
+@pytest.mark.parametrize("type_", types())
+def test_a_field_without_a_resolver_refuses_by_its_name(type_):
+    for field in own_fields(type_):
+        if not is_served(type_, field):
+            resolve: Any = types()[type_].fields[field].resolve
+            with pytest.raises(Unsupported, match=rf"^{type_}\.{field} is not supp") as raised:
+                resolve(None, None)
+            assert "Dagger engine" in raised.value.hint
 
 
 #: What a module of resolvers lends to others.
