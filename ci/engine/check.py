@@ -116,7 +116,7 @@ class _Layers:
             yield "its seal is damaged"
         elif sealed is None:
             self._folder.seal(layer)
-        elif outline(folder).digest != sealed.digest:
+        elif not sealed.fits(outline(folder)):
             yield "files were added, removed, cut or written to"
         known = self._folder.known_contents(layer)
         changed = changed_contents(folder, known or {})

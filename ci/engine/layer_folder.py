@@ -181,7 +181,7 @@ class LayerFolder:
         if known is None and not self.has_seal(layer):
             self.seal(layer)
             return True
-        return known is not None and known.digest == outline(f"{self._base}/{layer}").digest
+        return known is not None and known.fits(outline(f"{self._base}/{layer}"))
 
     def _look(self, layer: Layer) -> bool:
         with self._looking:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
@@ -22,6 +22,8 @@ from ci.engine.records import Record
 
 __all__ = ["Outline", "changed_contents", "contents", "inodes", "outline"]
 
+_SECOND = 1_000_000_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
@@ -29,6 +31,10 @@ class Outline:
 
     #: Hex BLAKE3.
     digest: str
+    #: The same with times in whole seconds, as some file systems keep them in the end.
+    coarse: str
+    #: No file's time has a fraction of a second.
+    is_coarse: bool = False
     #: How many files, folders and links there are.
     entries: int
     #: Bytes on disk that no other layer shared when it was sealed.
@@ -38,29 +44,45 @@ class Outline:
         """As a record."""
         return asdict(self)
 
+    def fits(self, now: Outline) -> bool:
+        """Whether a walk shows now what it showed when the layer was sealed."""
+        return now.digest == self.digest or (now.is_coarse and now.coarse == self.coarse)
+
     @staticmethod
     def of(record: Record) -> Outline:
         """From a record. Raises KeyError, TypeError for one of another shape."""
         return Outline(
-            digest=str(record["digest"]), entries=int(record["entries"]), bytes=int(record["bytes"])
+            digest=str(record["digest"]),
+            coarse=str(record.get("coarse", "")),
+            entries=int(record["entries"]),
+            bytes=int(record["bytes"]),
         )
 
 
 def outline(folder: str) -> Outline:
     """Walk a layer."""
-    lines: list[str] = []
+    lines: list[tuple[str, int]] = []
     size = 0
     for path, status in _walk(folder):
         mode = status.st_mode
         if stat.S_ISDIR(mode):
-            lines.append(f"{path}\0{mode}")
+            lines.append((f"{path}\0{mode}", 0))
         else:
-            lines.append(f"{path}\0{mode} {status.st_size} {status.st_mtime_ns}")
+            lines.append((f"{path}\0{mode} {status.st_size} ", status.st_mtime_ns))
         if status.st_nlink == 1 or stat.S_ISDIR(mode):
             size += status.st_blocks * 512
     lines.sort()
-    digest = blake3("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-    return Outline(digest=digest, entries=len(lines), bytes=size)
+    return Outline(
+        digest=_digest(f"{line}{time}" for line, time in lines),
+        coarse=_digest(f"{line}{time // _SECOND}" for line, time in lines),
+        is_coarse=not any(time % _SECOND for _, time in lines),
+        entries=len(lines),
+        bytes=size,
+    )
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return blake3("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def contents(folder: str, *, go_on: Callable[[], bool] = lambda: True) -> dict[str, str] | None:

@@ -148,6 +148,22 @@ async def snapshot_of(store: Store, image: ImageRoot) -> tuple[Layer, ...]:
         return await solver.snapshot(image)
 
 
+def test_a_file_system_that_keeps_whole_seconds_only_damages_nothing(tmp_path: Path) -> None:
+    """As some do, once a file is read from the disk again."""
+    with Store(tmp_path) as store:
+        folder = store.temporary()
+        (folder / "file").write_text("content")
+        layer = store.add_layer(folder)
+    file = store.layer_path(layer) / "file"
+    seconds = int(file.stat().st_mtime)
+    os.utime(file, (seconds, seconds))
+    with Store(tmp_path) as store:
+        assert store.has_layers((layer,))
+    os.utime(file, (seconds + 1, seconds + 1))
+    with Store(tmp_path) as store:
+        assert not store.has_layers((layer,))
+
+
 def test_a_lost_bit_in_the_count_of_layers_gives_no_number_twice(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         layers = {store.add_layer(store.temporary()) for _ in range(5)}
