@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
+import sys
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import (
+    BytecodeCache,
+    Environment,
+    FileSystemBytecodeCache,
+    PackageLoader,
+    StrictUndefined,
+    Template,
+)
 from markupsafe import Markup
 
 from ci.records import text
@@ -31,6 +41,7 @@ def _template() -> Template:
         finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,
+        bytecode_cache=_bytecode(),
     )
     filters = (text.duration, text.moment, text.short_digest, text.size, text.web_address)
     environment.filters.update({each.__name__: each for each in filters})
@@ -38,6 +49,14 @@ def _template() -> Template:
     style, script = _own("report.css"), _own("report.js")
     environment.globals.update(style=style, script=script, script_hash=_hash(script))
     return environment.get_template("report.html.j2")
+
+
+def _bytecode() -> BytecodeCache | None:
+    """Where the compiled template is kept: with compiled modules, where Python keeps those."""
+    folder = Path(__file__).with_name("__pycache__")
+    if sys.dont_write_bytecode or not os.access(folder, os.W_OK):
+        return None
+    return FileSystemBytecodeCache(str(folder))
 
 
 def _finalize(value: object) -> object:
