@@ -6,18 +6,13 @@ import base64
 import hashlib
 import os
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import (
-    BytecodeCache,
-    Environment,
-    FileSystemBytecodeCache,
-    PackageLoader,
-    StrictUndefined,
-    Template,
-)
+from jinja2 import Environment, FileSystemBytecodeCache, PackageLoader, StrictUndefined, Template
+from jinja2.bccache import Bucket
 from markupsafe import Markup
 
 from ci.records import text
@@ -51,12 +46,21 @@ def _template() -> Template:
     return environment.get_template("report.html.j2")
 
 
-def _bytecode() -> BytecodeCache | None:
-    """Where the compiled template is kept: with compiled modules, where Python keeps those."""
+class _Compiled(FileSystemBytecodeCache):
+    """Keeps the compiled template; where it cannot be written, the page is made all the same."""
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Write it, or do not."""
+        with suppress(OSError):
+            super().dump_bytecode(bucket)
+
+
+def _bytecode() -> _Compiled | None:
+    """With the compiled modules, where Python keeps those."""
     folder = Path(__file__).with_name("__pycache__")
     if sys.dont_write_bytecode or not os.access(folder, os.W_OK):
         return None
-    return FileSystemBytecodeCache(str(folder))
+    return _Compiled(str(folder))
 
 
 def _finalize(value: object) -> object:
