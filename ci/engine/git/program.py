@@ -133,6 +133,7 @@ class Git:
             "GIT_ALLOW_PROTOCOL": ":".join(self.protocols) or "none",
             "GIT_CONFIG_GLOBAL": f"/proc/self/fd/{settings}",
             "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_NO_LAZY_FETCH": "1",
             "GIT_OPTIONAL_LOCKS": "0",
             "GIT_TERMINAL_PROMPT": "0",
             **dict(self.environ),

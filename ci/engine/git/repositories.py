@@ -231,15 +231,33 @@ class Repositories:
         folder = await self._solver.folder(directory)
         for place in (".git", "."):
             if folder is not None and (folder / place / "objects").is_dir():
-                if (folder / place / "objects/info/alternates").exists():
-                    raise Refusal(
-                        "git repository", got="one that borrows objects from another",
-                        expected="one of its own", hint="git repack -a -d, and remove alternates",
-                    )  # fmt: skip
+                _require_whole(folder / place)
                 return folder
         raise Refusal(
             "git repository", got="no .git folder in the directory",
             expected="a directory with the whole repository",
+        )  # fmt: skip
+
+
+def _require_whole(repository: Path) -> None:
+    """See that it has all its objects: git would get the others where its configuration says.
+
+    Raises:
+        Refusal: it has not.
+    """
+    if (repository / "objects/info/alternates").exists():
+        raise Refusal(
+            "git repository", got="one that borrows objects from another",
+            expected="one of its own", hint="git repack -a -d, and remove alternates",
+        )  # fmt: skip
+    try:
+        settings = (repository / "config").read_text("utf-8", "replace").lower()
+    except OSError:
+        settings = ""
+    if "partialclone" in settings or "promisor" in settings:
+        raise Refusal(
+            "git repository", got="a partial clone", expected="one with all its objects",
+            hint="clone without --filter",
         )  # fmt: skip
 
 

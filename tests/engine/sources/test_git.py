@@ -324,7 +324,13 @@ async def test_what_is_not_committed_is_a_changeset(dag, repository):
 
 
 async def test_a_repository_makes_the_engine_run_no_program(dag, repository, tmp_path):
-    for setting in ("core.fsmonitor", "filter.x.clean", "filter.x.smudge", "core.sshCommand"):
+    for setting in (
+        "core.fsmonitor",
+        "core.sshCommand",
+        "filter.x.clean",
+        "filter.x.smudge",
+        "uploadpack.packObjectsHook",
+    ):
         repository.git("config", setting, f"touch {tmp_path}/ran; cat")
     hook = repository.folder / ".git/hooks/post-checkout"
     hook.parent.mkdir(exist_ok=True)
@@ -350,6 +356,16 @@ async def test_a_repository_that_borrows_objects_is_refused(dag, repository, tmp
     repository.git("clone", "--quiet", "--shared", ".", str(tmp_path / "shared"))
     git = dag.host().directory(str(tmp_path / "shared")).as_git()
     with pytest.raises(dagger.QueryError, match="got one that borrows objects from another"):
+        await git.branches()
+
+
+async def test_a_repository_that_would_fetch_is_refused(dag, repository, tmp_path):
+    repository.git("config", "uploadpack.allowFilter", "true")
+    repository.git(
+        "clone", "-q", "--filter=blob:none", f"file://{repository.folder}", f"{tmp_path}/p"
+    )
+    git = dag.host().directory(str(tmp_path / "p")).as_git()
+    with pytest.raises(dagger.QueryError, match="got a partial clone"):
         await git.branches()
 
 
