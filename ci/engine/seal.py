@@ -61,21 +61,21 @@ class Outline:
 
 def outline(folder: str) -> Outline:
     """Walk a layer."""
-    lines: list[tuple[str, int]] = []
+    lines: list[tuple[str, int | None]] = []
     size = 0
     for path, status in _walk(folder):
         mode = status.st_mode
         if stat.S_ISDIR(mode):
-            lines.append((f"{path}\0{mode}", 0))
+            lines.append((f"{path}\0{mode}", None))
         else:
             lines.append((f"{path}\0{mode} {status.st_size} ", status.st_mtime_ns))
         if status.st_nlink == 1 or stat.S_ISDIR(mode):
             size += status.st_blocks * 512
     lines.sort()
     return Outline(
-        digest=_digest(f"{line}{time}" for line, time in lines),
-        coarse=_digest(f"{line}{time // _SECOND}" for line, time in lines),
-        is_coarse=not any(time % _SECOND for _, time in lines),
+        digest=_digest(f"{line}{'' if time is None else time}" for line, time in lines),
+        coarse=_digest(f"{line}{(time or 0) // _SECOND}" for line, time in lines),
+        is_coarse=not any((time or 0) % _SECOND for _, time in lines),
         entries=len(lines),
         bytes=size,
     )
