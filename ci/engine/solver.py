@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import anyio
 
 from ci.engine.claims import claimed
-from ci.engine.delta import Pair, differences
 from ci.engine.digest import TreeHasher, lone_file_digest
 from ci.engine.dockerfile.digests import TakenDigests
 from ci.engine.evaluation import Evaluation
@@ -31,21 +30,19 @@ from ci.engine.execution import (
     Secrets,
     Services,
 )
-from ci.engine.export import export_directory, export_file, remove_paths
 from ci.engine.flights import Flights, gather
 from ci.engine.keys import Keys, fingerprint
 from ci.engine.layers import Layer, Snapshot
-from ci.engine.merged import Kind, MergedTree
 from ci.engine.outputs import Outputs
 from ci.engine.passwd import owner_ids
-from ci.engine.patterns import EVERYTHING, PatternList, select
+from ci.engine.patterns import EVERYTHING, select
 from ci.engine.prepare import Inputs
+from ci.engine.reading import Reading
 from ci.engine.records import Record
 from ci.engine.sandbox.argv import Mode
 from ci.engine.sandbox.box import Sandbox
 from ci.engine.sandbox.lent import Host
 from ci.engine.sandbox.limits import Limits
-from ci.engine.search import Match, Search
 from ci.engine.store import Store
 from ci.engine.trees import directory
 from ci.engine.vertex import (
@@ -76,7 +73,7 @@ if TYPE_CHECKING:
     from ci.engine.git.repositories import Repositories
     from ci.engine.tunnels import Tunnels
 
-__all__ = ["Counters", "Outcome", "Solver", "Stat"]
+__all__ = ["Counters", "Outcome", "Solver"]
 
 T = TypeVar("T")
 
@@ -105,19 +102,7 @@ class Outcome:
     kept: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stat:
-    """What is at a path of a tree."""
-
-    kind: Kind
-    size: int
-    #: Permission bits.
-    mode: int
-    #: With all links resolved.
-    path: str
-
-
-class Solver:
+class Solver(Reading):
     """Evaluates vertices. Use as an async context manager; leaving it stops what still runs.
 
     Args:
@@ -447,119 +432,6 @@ class Solver:
             hasher.add("", root)
             hasher.add_all(select(tree, root, patterns))
         return hasher.hexdigest()
-
-    # -- reading ---------------------------------------------------------------------------------
-
-    async def _look(self, tree: Tree, function: Callable[[MergedTree], T]) -> T:
-        snapshot = await self.snapshot(tree)
-        return await anyio.to_thread.run_sync(lambda: function(self._merged(snapshot)))
-
-    def _merged(self, snapshot: Snapshot) -> MergedTree:
-        return MergedTree(self.store.layer_paths(snapshot))
-
-    async def read(self, ref: FileRef) -> bytes:
-        """A file's content. Raises NoSuchPath."""
-        return await self._look(
-            ref.tree, lambda tree: Path(tree.require(ref.path, "file").host).read_bytes()
-        )
-
-    async def stat(self, ref: DirectoryRef | FileRef, *, follow: bool = True) -> Stat | None:
-        """What is at a path, whatever its type; None when nothing is."""
-
-        def look(tree: MergedTree) -> Stat | None:
-            entry = tree.lookup(ref.path, follow=follow)
-            if entry is None:
-                return None
-            status = entry.status
-            return Stat(
-                kind=entry.kind, size=status.st_size, mode=status.st_mode & 0o7777, path=entry.path
-            )
-
-        return await self._look(ref.tree, look)
-
-    async def entries(self, ref: DirectoryRef) -> list[str]:
-        """Names in a directory, sorted; those of directories end in ``/``."""
-
-        def look(tree: MergedTree) -> list[str]:
-            root = directory(tree, ref.path)
-            children = tree.children(root) if root is not None else []
-            return [
-                entry.path.rpartition("/")[2] + ("/" if entry.is_directory else "")
-                for entry in children
-            ]
-
-        return await self._look(ref.tree, look)
-
-    async def glob(self, ref: DirectoryRef, pattern: str) -> list[str]:
-        """Paths below a directory, relative to it, that match; directories end in ``/``."""
-        wanted = PatternList((pattern,))
-
-        def look(tree: MergedTree) -> list[str]:
-            root = directory(tree, ref.path)
-            if root is None:
-                return []
-            return [
-                path + ("/" if entry.is_directory else "")
-                for path, entry in select(tree, root, EVERYTHING)
-                if wanted.matches_itself(path)
-            ]
-
-        return await self._look(ref.tree, look)
-
-    async def search(self, ref: DirectoryRef | FileRef, search: Search) -> list[Match]:
-        """What is found below a directory, or in a file."""
-
-        def look(tree: MergedTree) -> list[Match]:
-            if isinstance(ref, FileRef):
-                entry = tree.require(ref.path, "file")
-                return search.file(entry, ref.path.rpartition("/")[2])
-            return search.directory(tree, directory(tree, ref.path))
-
-        return await self._look(ref.tree, look)
-
-    async def compare(
-        self, before: DirectoryRef, after: DirectoryRef, use: Callable[[Iterator[Pair]], T]
-    ) -> T:
-        """What ``use`` makes, in a thread, of all that differs between two directories."""
-        lower, upper = await gather(
-            partial(self.snapshot, before.tree), partial(self.snapshot, after.tree)
-        )
-
-        def look() -> T:
-            old, new = self._merged(lower), self._merged(upper)
-            return use(
-                differences(old, directory(old, before.path), new, directory(new, after.path))
-            )
-
-        return await anyio.to_thread.run_sync(look)
-
-    async def export_directory(
-        self, ref: DirectoryRef, host_path: Path, *, wipe: bool = False
-    ) -> None:
-        """Write a directory's entries into a folder of the host, which is made when missing."""
-
-        def write(tree: MergedTree) -> None:
-            export_directory(tree, directory(tree, ref.path), host_path, wipe=wipe)
-
-        await self._look(ref.tree, write)
-
-    async def remove_exported(self, host_path: Path, paths: Sequence[str]) -> None:
-        """Remove paths (relative to it) from a folder of the host; links are not followed."""
-        await anyio.to_thread.run_sync(remove_paths, host_path, paths)
-
-    async def export_file(
-        self, ref: FileRef, host_path: Path, *, allow_parent_dir: bool = False
-    ) -> Path:
-        """Write a file to the host, and return where.
-
-        With ``allow_parent_dir`` the path of a folder means: in it, under the file's own name.
-        """
-
-        def write(tree: MergedTree) -> Path:
-            entry = tree.require(ref.path, "file")
-            return export_file(entry, host_path, allow_parent_dir=allow_parent_dir)
-
-        return await self._look(ref.tree, write)
 
     # -- events ----------------------------------------------------------------------------------
 
