@@ -178,7 +178,7 @@ def check(response: httpx.Response, query: str) -> None:
 SCHEMA = build()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_any_query_of_the_schema_is_answered(ask, ids, data) -> None:
     drawing = Drawing(data.draw, SCHEMA, ids)
