@@ -16,6 +16,7 @@ from typing import TypeVar
 import anyio
 import pytest
 
+from ci.engine import network as network_module
 from ci.engine.egress import Egress
 from ci.engine.network import HostNetwork, Place, private_network
 
@@ -248,3 +249,19 @@ async def test_the_proxy_answers_bad_requests_with_a_status(request_, status):
     async with Egress({}).serving(listener := listening()):
         answer = await ask(listener.getsockname()[1], request_)
     assert answer.split()[1] == status
+
+
+async def test_where_the_kernel_has_no_bridge_all_places_are_one(tmp_path, monkeypatch):
+    source = network_module._HELPER.read_text()
+    assert "            _make_bridge()\n" in source
+    helper = tmp_path / "netns.py"
+    helper.write_text(source.replace("            _make_bridge()\n", "            raise OSError\n"))
+    monkeypatch.setattr(network_module, "_HELPER", helper)
+    async with private_network() as network, network.place("one") as one, network.place() as two:
+        assert network.is_private
+        assert not network.is_apart
+        assert one == two
+        assert one.address == network.address("other") == "127.0.0.1"
+        assert network.proxy.startswith("http://127.0.0.1:")
+        with await network.listener(5432):
+            assert await network.answers(5432)
