@@ -131,8 +131,8 @@ def kill_again_and_again(program: Program, faults: list[str], kills: int) -> Non
     while killed < kills:
         number += 1
         fault = drawn.choice(faults)
-        # Sandboxes run in the first half.
-        after = drawn.randrange(operations if fault == "engine" else operations // 2)
+        # Sandboxes run in the first third.
+        after = drawn.randrange(operations if fault == "engine" else operations // 3)
         delay = drawn.choice([0.0, 0.0, drawn.uniform(0, 0.02)])
         status = program.run(number, fault=fault, after=after, delay=delay)
         told = f"round {number} of seed {seed()}: {fault} after {after} and {delay:.4f} s"
