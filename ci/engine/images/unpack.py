@@ -262,8 +262,10 @@ class LayerUnpacker:
         target = (*self._folder(wanted[:-1]), wanted[-1])
         if target == parts:
             return
-        if self._status(target) is None:
-            below = self._find_below(target)
+        status = self._status(target)
+        gone = status is not None and is_whiteout(status) and not self._flat
+        if status is None or gone:
+            below = None if gone else self._find_below(target)
             if below is None:
                 raise ImageError(
                     f"layer entry {member.name}", got=f"a hard link to {member.linkname}, not there"
@@ -330,7 +332,7 @@ class LayerUnpacker:
             return None
 
     def _remove(self, parts: Parts) -> bool:
-        """Remove what is there; True when it hid the layers below, as a whiteout does."""
+        """Remove what is there; True when it hid the layers below, as all but folders do."""
         status = self._status(parts)
         if status is None:
             return False
@@ -342,7 +344,7 @@ class LayerUnpacker:
         path.unlink()
         if stat.S_ISLNK(status.st_mode):
             self._forget(parts)
-        return is_whiteout(status) and not self._flat
+        return not self._flat
 
     def _forget(self, parts: Parts) -> None:
         """What was known of a place that is now another."""
@@ -362,19 +364,19 @@ class LayerUnpacker:
         elif status is None:
             make_whiteout(str(self._path(parts)))
         elif stat.S_ISDIR(status.st_mode) and parts in self._own:
-            make_opaque(str(self._path(parts)))
+            self._hide_below(parts)
         elif parts not in self._own and not is_whiteout(status):
             self._remove(parts)
             make_whiteout(str(self._path(parts)))
 
     def _hide_below(self, folder: Parts) -> None:
+        """Hide what is in a folder of the layers below; what only markers brought goes, too."""
+        for entry in list(self._path(folder).iterdir()):
+            self._clear((*folder, entry.name))
         if not self._flat:
             # Overlayfs does not look at the root of a layer.
             self._hides_all = self._hides_all or not folder
             make_opaque(str(self._path(folder)))
-            return
-        for entry in list(self._path(folder).iterdir()):
-            self._clear((*folder, entry.name))
 
     def _hide_all_below(self) -> None:
         """Make each name at the root of the layers below hidden by itself."""

@@ -189,6 +189,14 @@ def test_a_hard_link_across_layers_may_be_to_what_is_no_file(
     assert (folder / "b").lstat().st_ino == (folder / "a").lstat().st_ino
 
 
+def test_a_hard_link_to_what_the_layer_deletes_is_refused(tmp_path: Path, folder: Path) -> None:
+    below = tmp_path / "below"
+    below.mkdir()
+    (below / "a").write_text("a")
+    with pytest.raises(ImageError, match="a hard link to a, not there"):
+        unpack_layer(layer(entry(".wh.a", b""), hardlink("b", "a")), folder, lowers=[below])
+
+
 def test_a_hard_link_to_a_folder_is_refused(tmp_path: Path, folder: Path) -> None:
     below = tmp_path / "below"
     (below / "dir").mkdir(parents=True)
@@ -403,6 +411,14 @@ def test_a_folder_in_place_of_a_deleted_one_hides_what_was_in_it(folder: Path) -
     unpack_layer(layer(entry("a/.wh.b", b""), entry("a/b", None), entry("a/b/c", b"new")), folder)
     assert is_opaque(str(folder / "a/b"))
     assert tree(folder) == {"a/b/c": "new"}
+
+
+def test_a_folder_in_place_of_a_file_of_the_same_layer_is_a_new_one(
+    tmp_path: Path, folder: Path
+) -> None:
+    below = populate(tmp_path / "below", ["a/old"])
+    unpack_layer(layer(entry("a", b"file"), entry("a", None)), folder, lowers=[below])
+    assert MergedTree([str(below), str(folder)]).lookup("/a/old") is None
 
 
 def test_flattened_whiteouts_delete_what_is_below_and_spare_what_is_new(folder: Path) -> None:
