@@ -41,16 +41,16 @@ system:
 
 # Other people's tools, against which images are tested, and an assembler.
 test-system: system
-	@./.ci/system-packages docker-registry htpasswd:apache2-utils openssl skopeo as:binutils
+	@./.ci/system-packages docker-registry htpasswd:apache2-utils openssl skopeo as:binutils cc:build-essential
 
 demo: system install
 	$(BIN)/python examples/demo.py
 
 test: test-system install $(OLD_STAMP)
 	$(BIN)/python -m tests.images
-	$(BIN)/python -m pytest --need-all -m "not peers" -n 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m tests.ordinary_user tests.images debian:bookworm-slim
 	$(BIN)/python -m tests.ordinary_user pytest -q -n 2 --dist loadfile tests/conformance
+	$(BIN)/python -m pytest --need-all -m "not peers" -n 2 --dist loadfile --no-loadscope-reorder
 
 # Against Docker, Podman and sshd themselves, each started by the tests and ended with them; as root.
 test-peers: test-system install
