@@ -335,6 +335,7 @@ class LayerUnpacker:
         """Remove what is there; True when it hid the layers below, as all but folders do."""
         status = self._status(parts)
         if status is None:
+            self._forget(parts)
             return False
         path = self._path(parts)
         if stat.S_ISDIR(status.st_mode):
@@ -348,6 +349,8 @@ class LayerUnpacker:
 
     def _forget(self, parts: Parts) -> None:
         """What was known of a place that is now another."""
+        if parts not in self._folders:
+            return
         depth = len(parts)
         for key, real in list(self._folders.items()):
             if key[:depth] == parts or real[:depth] == parts:
@@ -362,6 +365,7 @@ class LayerUnpacker:
         if self._flat:
             self._clear(parts)
         elif status is None:
+            self._forget(parts)
             make_whiteout(str(self._path(parts)))
         elif stat.S_ISDIR(status.st_mode) and parts in self._own:
             self._hide_below(parts)

@@ -421,6 +421,20 @@ def test_a_folder_in_place_of_a_file_of_the_same_layer_is_a_new_one(
     assert MergedTree([str(below), str(folder)]).lookup("/a/old") is None
 
 
+@pytest.mark.parametrize("again", [".wh.a", "a"])
+def test_a_link_of_a_layer_below_is_followed_no_more_once_it_is_replaced(
+    tmp_path: Path, folder: Path, again: str
+) -> None:
+    below = populate(tmp_path / "below", ["b/old"])
+    (below / "a").symlink_to("b")
+    replaced = entry(again, b"") if again == ".wh.a" else entry(again, None)
+    unpack_layer(layer(entry("a/x", b"1"), replaced, entry("a/y", b"2")), folder, lowers=[below])
+    merged = MergedTree([str(below), str(folder)])
+    assert merged.require("/b/x").kind == "file"
+    assert merged.require("/a/y").path == "/a/y"
+    assert merged.lookup("/b/y") is None
+
+
 def test_flattened_whiteouts_delete_what_is_below_and_spare_what_is_new(folder: Path) -> None:
     unpack_layer(
         layer(entry("a/one", b"1"), entry("a/two", b"2"), entry("b/c", b"3"), entry("d", b"4")),
