@@ -335,7 +335,7 @@ class LayerUnpacker:
         """Remove what is there; True when it hid the layers below, as all but folders do."""
         status = self._status(parts)
         if status is None:
-            self._forget(parts)
+            self._forget_link(parts)
             return False
         path = self._path(parts)
         if stat.S_ISDIR(status.st_mode):
@@ -349,14 +349,17 @@ class LayerUnpacker:
 
     def _forget(self, parts: Parts) -> None:
         """What was known of a place that is now another."""
-        if parts not in self._folders:
-            return
         depth = len(parts)
         for key, real in list(self._folders.items()):
             if key[:depth] == parts or real[:depth] == parts:
                 del self._folders[key]
         for key in [key for key in self._late if key[:depth] == parts]:
             del self._late[key]
+
+    def _forget_link(self, parts: Parts) -> None:
+        """The same of what is not in this layer: a link of a layer below may have been followed."""
+        if parts in self._folders:
+            self._forget(parts)
 
     def _whiteout(self, parts: Parts) -> None:
         if parts[-1] in {"", ".", ".."}:
@@ -365,7 +368,7 @@ class LayerUnpacker:
         if self._flat:
             self._clear(parts)
         elif status is None:
-            self._forget(parts)
+            self._forget_link(parts)
             make_whiteout(str(self._path(parts)))
         elif stat.S_ISDIR(status.st_mode) and parts in self._own:
             self._hide_below(parts)

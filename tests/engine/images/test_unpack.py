@@ -435,6 +435,11 @@ def test_a_link_of_a_layer_below_is_followed_no_more_once_it_is_replaced(
     assert merged.lookup("/b/y") is None
 
 
+def test_a_folder_made_through_a_link_can_be_replaced_by_its_own_name(folder: Path) -> None:
+    unpack_layer(layer(symlink("b", "a"), entry("b/b/a", b"1"), entry("a/b", b"2")), folder)
+    assert tree(folder) == {"a/b": "2"}
+
+
 def test_flattened_whiteouts_delete_what_is_below_and_spare_what_is_new(folder: Path) -> None:
     unpack_layer(
         layer(entry("a/one", b"1"), entry("a/two", b"2"), entry("b/c", b"3"), entry("d", b"4")),
