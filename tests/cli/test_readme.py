@@ -198,7 +198,10 @@ def checkout(ci: Cli, gym: Path) -> Path:
 @pytest.mark.timeout(900)
 def test_the_commands_shown_do_what_is_said(ci: Cli, checkout: Path):
     ci.environ["PATH"] = f"{Path(sys.executable).parent}:{ci.variables['PATH']}"
-    commands = {words[1]: words[1:] for words in typed("ci")}
+    commands = {
+        " ".join(words[1:3]) if words[1] == "engine" else words[1]: words[1:]
+        for words in typed("ci")
+    }
     source = checkout / "examples" / "gym-api"
 
     ran = ci(*commands["pipeline"])
@@ -221,6 +224,7 @@ def test_the_commands_shown_do_what_is_said(ci: Cli, checkout: Path):
     assert (checkout / "reports" / "report.html").is_file()
     assert (checkout / "reports" / "verdict").read_text() == "passed\n"
     assert versions(urls) == dict.fromkeys(urls, "1.1.0")
+    assert "modified  pyproject.toml" in ci(*commands["engine why"]).out
 
     ran = ci(*commands["rollback"])
     assert ran.code == 0, ran
@@ -229,11 +233,15 @@ def test_the_commands_shown_do_what_is_said(ci: Cli, checkout: Path):
     with pytest.raises(httpx.TransportError):
         httpx.get(f"{urls['development']}/ready")
 
-    ran = ci(*commands["engine"])
+    ran = ci(*commands["engine run"])
     assert (ran.code, ran.out) == (0, "of no Towpath\n"), ran
+    # In a store of its own: the user's is not for tests to prune, nor to read in full.
+    ci.environ["TOWPATH_CACHE"] = str(ci.folder / "store")
+    for name in ("engine df", "engine prune", "engine check"):
+        assert ci(*commands[name]).code == 0, name
     assert set(commands) == {
         "doctor", "graph", "lint", "build", "pipeline", "run", "environments", "rollback", "stop",
-        "engine",
+        "engine run", "engine why", "engine df", "engine prune", "engine check",
     }  # fmt: skip
 
 
