@@ -105,7 +105,7 @@ def _limits() -> Check:
 
 
 async def _network() -> Check:
-    from ci.engine.network import (  # noqa: PLC0415 - an extra, maybe not installed
+    from ci.engine.services.network import (  # noqa: PLC0415 - an extra, maybe not installed
         NetworkUnavailable,
         private_network,
     )

@@ -28,9 +28,9 @@ def register(engine: App) -> None:
 
 def _df() -> None:
     """What the engine's store holds, and how large it is."""
-    from ci.engine.prune import usage  # noqa: PLC0415 - an extra, and costly to import
-    from ci.engine.store import Store  # noqa: PLC0415 - as above
-    from ci.engine.upkeep import limit_of  # noqa: PLC0415 - as above
+    from ci.engine.store.prune import usage  # noqa: PLC0415 - an extra, and costly to import
+    from ci.engine.store.store import Store  # noqa: PLC0415 - as above
+    from ci.engine.store.upkeep import limit_of  # noqa: PLC0415 - as above
 
     with Store(Settings.from_environment().cache) as store:
         used, limit = usage(store), limit_of(store.root)
@@ -53,9 +53,9 @@ def _prune(
     days: Annotated[float | None, Parameter(help="Drop what was not used for so long.")] = None,
 ) -> None:
     """Drop what was not used for longest from the engine's store."""
-    from ci.engine.prune import prune  # noqa: PLC0415 - an extra, and costly to import
-    from ci.engine.store import Store  # noqa: PLC0415 - as above
-    from ci.engine.upkeep import limit_of  # noqa: PLC0415 - as above
+    from ci.engine.store.prune import prune  # noqa: PLC0415 - an extra, and costly to import
+    from ci.engine.store.store import Store  # noqa: PLC0415 - as above
+    from ci.engine.store.upkeep import limit_of  # noqa: PLC0415 - as above
 
     with Store(Settings.from_environment().cache) as store:
         gone = prune(
@@ -71,8 +71,8 @@ def _prune(
 
 def _check() -> int:
     """Read all of the engine's store, and drop what is not as it was written."""
-    from ci.engine.check import check  # noqa: PLC0415 - an extra, and costly to import
-    from ci.engine.store import Store  # noqa: PLC0415 - as above
+    from ci.engine.store.check import check  # noqa: PLC0415 - an extra, and costly to import
+    from ci.engine.store.store import Store  # noqa: PLC0415 - as above
 
     with Store(Settings.from_environment().cache) as store:
         found = check(store)
@@ -94,7 +94,7 @@ def _why(
 
     What changed is named: a file, a variable, a secret, the image, the command itself.
     """
-    from ci.engine.store import Store  # noqa: PLC0415 - an extra, and costly to import
+    from ci.engine.store.store import Store  # noqa: PLC0415 - an extra, and costly to import
     from ci.engine.why.compare import explain  # noqa: PLC0415 - as above
     from ci.engine.why.files import changed_files  # noqa: PLC0415 - as above
     from ci.engine.why.history import History  # noqa: PLC0415 - as above

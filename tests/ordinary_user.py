@@ -12,7 +12,7 @@ import os
 import sys
 
 from ci.engine.sandbox.box import Sandbox
-from ci.engine.store import default_root
+from ci.engine.store.store import default_root
 
 __all__ = ["main"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from ci.engine.refusal import Refusal
-from ci.engine.vertex import Vertex
+from ci.engine.vertices.vertex import Vertex
 
 __all__ = ["Objects"]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import anyio
 
-from ci.engine.container import ContainerState
 from ci.engine.images import Images, ResolvedImage
 from ci.engine.images.endpoint import Endpoint
 from ci.engine.images.oci import Platform
-from ci.engine.secrets import Secrets
-from ci.engine.vertex import SecretRef
+from ci.engine.solver.secrets import Secrets
+from ci.engine.vertices.container import ContainerState
+from ci.engine.vertices.vertex import SecretRef
 
 __all__ = ["ImageUse", "Pulls"]
 

@@ -29,9 +29,9 @@ from graphql import __version__ as graphql_version
 from ci.engine.api.context import Context
 from ci.engine.api.schema import SDL, UNSERVED, build, build_whole
 from ci.engine.api.validation import field_count, is_plainly_valid
-from ci.engine.execution import ExecFailed
 from ci.engine.parsing import DEPTH_LIMIT, parse
 from ci.engine.refusal import Refusal
+from ci.engine.vertices.execution import ExecFailed
 from ci.errors import CiError
 
 __all__ = ["FIELD_LIMIT", "OUTPUT_LIMIT", "Queries", "exec_error", "log_crash"]

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 
 from ci.clock import Clock
-from ci.engine import execution
 from ci.engine.trace import TRACE
-from ci.engine.vertex import Exec
+from ci.engine.vertices import execution
+from ci.engine.vertices.vertex import Exec
 from ci.events import EngineEvent, ExecFinished, ExecStarted, NodeOutput
 
 __all__ = ["Relay"]

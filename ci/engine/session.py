@@ -25,14 +25,14 @@ from ci.engine.queries import Queries
 from ci.engine.relay import Relay
 from ci.engine.sandbox.argv import Mode
 from ci.engine.sandbox.limits import Limits
-from ci.engine.secrets import Secrets, load_salt
 from ci.engine.server import Server
-from ci.engine.services import HEALTHY_SECONDS, Services
-from ci.engine.solver import Solver
-from ci.engine.store import Store, StoreError, default_root
+from ci.engine.services.services import HEALTHY_SECONDS, Services
+from ci.engine.services.tunnels import Tunnels
+from ci.engine.solver.secrets import Secrets, load_salt
+from ci.engine.solver.solver import Solver
+from ci.engine.store.store import Store, StoreError, default_root
+from ci.engine.store.upkeep import limit_of, tend
 from ci.engine.terminal import Borrow, Terminal
-from ci.engine.tunnels import Tunnels
-from ci.engine.upkeep import limit_of, tend
 from ci.engine.why.describe import describe
 from ci.engine.why.history import History
 from ci.events import EngineEvent

@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from ci.engine.store import Store
+from ci.engine.store.store import Store
 from ci.engine.why.history import History
 from ci.engine.why.step import Input, Step, Steps
 

@@ -16,7 +16,7 @@ from ci.deploy.targets.local.processes import Processes, Program
 from ci.engine.images import archive
 from ci.engine.images.resolve import Images, ResolvedImage
 from ci.engine.runtime import Runtime
-from ci.engine.store import Store, default_root
+from ci.engine.store.store import Store, default_root
 from ci.values import Outcome, Release
 from tests.delivery.plain import PROGRAMS
 from tests.delivery.running import get, processes_of, version_at

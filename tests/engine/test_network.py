@@ -16,9 +16,9 @@ from typing import TypeVar
 import anyio
 import pytest
 
-from ci.engine import network as network_module
-from ci.engine.egress import Egress
-from ci.engine.network import HostNetwork, Place, private_network
+from ci.engine.services import network as network_module
+from ci.engine.services.egress import Egress
+from ci.engine.services.network import HostNetwork, Place, private_network
 
 T = TypeVar("T")
 
@@ -156,7 +156,7 @@ async def test_nothing_is_left_when_the_context_ends():
 async def test_the_network_ends_with_a_parent_that_is_killed(tmp_path):
     program = (
         "import anyio\n"
-        "from ci.engine.network import private_network\n"
+        "from ci.engine.services.network import private_network\n"
         "async def main():\n"
         "    async with private_network() as n:\n"
         "        print(open('/proc/self/task/%d/children' % __import__('os').getpid()).read(),"

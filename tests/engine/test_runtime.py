@@ -16,7 +16,7 @@ import pytest
 from ci.engine.images import Images, archive
 from ci.engine.runtime import Program, Runtime
 from ci.engine.sandbox.argv import Mode
-from ci.engine.store import Store, default_root
+from ci.engine.store.store import Store, default_root
 from ci.errors import CiError
 
 MODES = [Mode.ROOT, Mode.ONE_UID] if os.geteuid() == 0 else [Mode.ONE_UID]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ci.engine.api.context import Context
-from ci.engine.vertex import Vertex
+from ci.engine.vertices.vertex import Vertex
 
 __all__ = ["RESOLVERS", "Argument", "Error", "Function", "Module", "TypeDef", "Workspace", "calls"]
 

@@ -28,7 +28,7 @@ from graphql import (
 from ci.engine import queries, session
 from ci.engine.api import schema
 from ci.engine.api.context import Context
-from ci.engine.vertex import DirectoryRef, HostDirectory, Patterns, Vertex
+from ci.engine.vertices.vertex import DirectoryRef, HostDirectory, Patterns, Vertex
 from tests.module.api import RESOLVERS, Error, FunctionCall, Module, Workspace, calls
 
 __all__ = ["Host", "Returned", "hosted"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ci.engine.vertex import DirectoryRef, HostDirectory
+from ci.engine.vertices.vertex import DirectoryRef, HostDirectory
 from tests.module.host import Host
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from ci.engine.store import default_root
-from ci.engine.vertex import DirectoryRef, HostDirectory
+from ci.engine.store.store import default_root
+from ci.engine.vertices.vertex import DirectoryRef, HostDirectory
 from tests.module.conftest import PYTHONS, ROOT
 from tests.module.host import hosted
 

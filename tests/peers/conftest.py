@@ -16,15 +16,15 @@ from typing import Any
 import anyio
 import pytest
 
-from ci.engine.container import ContainerState
 from ci.engine.images import Images
 from ci.engine.images.layout import flatten
 from ci.engine.images.oci import Platform
 from ci.engine.pulls import Pulls
-from ci.engine.secrets import Secrets, load_salt
-from ci.engine.solver import Solver
-from ci.engine.store import Store, default_root
-from ci.engine.vertex import FileRef, Tarball
+from ci.engine.solver.secrets import Secrets, load_salt
+from ci.engine.solver.solver import Solver
+from ci.engine.store.store import Store, default_root
+from ci.engine.vertices.container import ContainerState
+from ci.engine.vertices.vertex import FileRef, Tarball
 
 BASE = "debian:bookworm-slim"
 _START_SECONDS = 120.0

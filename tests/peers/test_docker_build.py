@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from ci.engine.container import ContainerState
-from ci.engine.digest import owner_of
 from ci.engine.dockerfile.build import build
 from ci.engine.images.oci import Platform
-from ci.engine.merged import MergedTree
-from ci.engine.vertex import DirectoryRef, HostDirectory
+from ci.engine.trees.digest import owner_of
+from ci.engine.trees.merged import MergedTree
+from ci.engine.vertices.container import ContainerState
+from ci.engine.vertices.vertex import DirectoryRef, HostDirectory
 from tests.peers.conftest import Base, Docker, Engine
 from tests.peers.dockerfiles import CASES, EPOCH, Case
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ci.engine.capture import Capture
-from ci.engine.execution import NoSecrets, Scrubber, Stream
+from ci.engine.solver.capture import Capture
+from ci.engine.vertices.execution import NoSecrets, Scrubber, Stream
 
 
 class Late:

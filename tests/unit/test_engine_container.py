@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from ci.engine.container import ContainerState, ExposedPort, Healthcheck, join
 from ci.engine.refusal import Refusal
 from ci.engine.sandbox.argv import DEFAULT_PATH
-from ci.engine.vertex import (
+from ci.engine.vertices.container import ContainerState, ExposedPort, Healthcheck, join
+from ci.engine.vertices.vertex import (
     CacheMount,
     DirectoryMount,
     DirectoryRef,

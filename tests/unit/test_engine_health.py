@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ci.engine.health import HealthTiming, NeverHealthy, wait_answering, wait_passing
+from ci.engine.vertices.health import HealthTiming, NeverHealthy, wait_answering, wait_passing
 from tests.fake_clock import FakeClock
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ci.engine.merged import MergedTree
-from ci.engine.patterns import PatternList, select
-from ci.engine.vertex import Patterns
+from ci.engine.trees.merged import MergedTree
+from ci.engine.trees.patterns import PatternList, select
+from ci.engine.vertices.vertex import Patterns
 
 FILES = [
     "a.py",

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ci.clock import SystemClock
-from ci.engine import execution
-from ci.engine.duration import seconds
 from ci.engine.queries import capped, describe, exec_error
 from ci.engine.refusal import Refusal
 from ci.engine.relay import Relay
 from ci.engine.trace import TRACE
-from ci.engine.vertex import Exec, Scratch
+from ci.engine.vertices import execution
+from ci.engine.vertices.duration import seconds
+from ci.engine.vertices.vertex import Exec, Scratch
 from ci.events import EngineEvent, ExecFinished, ExecStarted, NodeOutput
 
 RAN = Exec(root=Scratch(), args=("make",))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ci.engine.scrub import MASK, SHORTEST, Scrubber, forms
+from ci.engine.solver.scrub import MASK, SHORTEST, Scrubber, forms
 
 # Few letters, so that secrets overlap each other and the text.
 letters = st.binary(min_size=1, max_size=6).map(lambda b: bytes(65 + byte % 3 for byte in b))

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from ci.engine.refusal import Refusal
-from ci.engine.secrets import Secrets, load_salt
+from ci.engine.solver.secrets import Secrets, load_salt
 
 SALT = b"s" * 32
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ci.engine.merged import MergedTree
-from ci.engine.search import Match, Search, SearchError, Submatch
+from ci.engine.trees.merged import MergedTree
+from ci.engine.trees.search import Match, Search, SearchError, Submatch
 
 LINES = st.lists(st.text("abné.*(\r\t ", max_size=6), max_size=8)
 

@@ -13,11 +13,11 @@ from ci.engine.api.context import Context
 from ci.engine.api.directory import directory as directory_in
 from ci.engine.api.directory import file as file_in
 from ci.engine.api.values import Address, HostState, ServiceState, Socket
-from ci.engine.container import ContainerState
 from ci.engine.git.repository import GitRef, GitRepository
 from ci.engine.git.url import GitURL
 from ci.engine.refusal import Refusal
-from ci.engine.vertex import DirectoryRef, FileRef, SecretRef
+from ci.engine.vertices.container import ContainerState
+from ci.engine.vertices.vertex import DirectoryRef, FileRef, SecretRef
 
 __all__ = [
     "container",

@@ -10,10 +10,10 @@ from ci.engine.api import merging
 from ci.engine.api.context import Context
 from ci.engine.api.host import absolute
 from ci.engine.api.values import Changeset, DiffStat
-from ci.engine.delta import Delta, Pair
-from ci.engine.edits import DiffText
 from ci.engine.git import patch
-from ci.engine.vertex import Diff, DirectoryRef, FileRef
+from ci.engine.trees.delta import Delta, Pair
+from ci.engine.vertices.edits import DiffText
+from ci.engine.vertices.vertex import Diff, DirectoryRef, FileRef
 
 __all__ = [
     "added_lines",

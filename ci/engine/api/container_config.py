@@ -10,10 +10,10 @@ from ci.engine.api.context import Context
 from ci.engine.api.env_file import values
 from ci.engine.api.registry_service import place_of
 from ci.engine.api.values import EnvFile, EnvVariable, Label, ServiceState
-from ci.engine.container import ContainerState, ExposedPort, Healthcheck, drop, put
-from ci.engine.duration import seconds
 from ci.engine.refusal import Refusal, Unsupported
-from ci.engine.vertex import SecretRef
+from ci.engine.vertices.container import ContainerState, ExposedPort, Healthcheck, drop, put
+from ci.engine.vertices.duration import seconds
+from ci.engine.vertices.vertex import SecretRef
 
 __all__ = [
     "default_args",

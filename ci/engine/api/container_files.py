@@ -10,8 +10,8 @@ from ci.engine.api.context import Context
 from ci.engine.api.context import owner as owner_of
 from ci.engine.api.listing import is_there, stat_of
 from ci.engine.api.values import CacheVolume, Socket, Stat
-from ci.engine.container import ContainerState
-from ci.engine.vertex import (
+from ci.engine.vertices.container import ContainerState
+from ci.engine.vertices.vertex import (
     CacheMount,
     Copy,
     DirectoryMount,

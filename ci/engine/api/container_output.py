@@ -9,10 +9,10 @@ from pathlib import Path
 from ci.engine.api.context import Context
 from ci.engine.api.host import absolute
 from ci.engine.api.registry_service import place_of
-from ci.engine.container import ContainerState
 from ci.engine.images.programs import find_program
 from ci.engine.refusal import Unsupported
-from ci.engine.vertex import FileRef, Scratch, Tarball
+from ci.engine.vertices.container import ContainerState
+from ci.engine.vertices.vertex import FileRef, Scratch, Tarball
 
 __all__ = ["as_tarball", "export", "export_image", "import_", "publish"]
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from ci.engine.api.context import Context
 from ci.engine.api.values import ServiceState
-from ci.engine.container import ContainerState, Healthcheck
-from ci.engine.duration import seconds
-from ci.engine.execution import ExecResult
-from ci.engine.health import DEFAULT_TIMING, HealthTiming
 from ci.engine.refusal import Refusal, Unsupported
-from ci.engine.vertex import Expect, ServiceSpec
+from ci.engine.vertices.container import ContainerState, Healthcheck
+from ci.engine.vertices.duration import seconds
+from ci.engine.vertices.execution import ExecResult
+from ci.engine.vertices.health import DEFAULT_TIMING, HealthTiming
+from ci.engine.vertices.vertex import Expect, ServiceSpec
 
 __all__ = ["as_service", "combined_output", "exit_code", "stderr", "stdout", "sync", "with_exec"]
 

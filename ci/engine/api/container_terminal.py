@@ -9,8 +9,8 @@ from typing import Any
 from ci.engine.api import service
 from ci.engine.api.container_run import as_service
 from ci.engine.api.context import Context
-from ci.engine.container import ContainerState
 from ci.engine.refusal import Unsupported
+from ci.engine.vertices.container import ContainerState
 
 __all__ = ["interact", "terminal", "up"]
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ci.engine.ids import Objects
-from ci.engine.vertex import Owner, Vertex
+from ci.engine.vertices.vertex import Owner, Vertex
 
 if TYPE_CHECKING:
     from ci.engine.pulls import Pulls
-    from ci.engine.secrets import Secrets
-    from ci.engine.services import Services
-    from ci.engine.solver import Solver
+    from ci.engine.services.services import Services
+    from ci.engine.services.tunnels import Tunnels
+    from ci.engine.solver.secrets import Secrets
+    from ci.engine.solver.solver import Solver
     from ci.engine.terminal import Terminal
-    from ci.engine.tunnels import Tunnels
 
 __all__ = ["Context", "owner"]
 

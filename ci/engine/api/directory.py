@@ -10,10 +10,10 @@ from ci.engine.api.context import owner as owner_of
 from ci.engine.api.host import absolute
 from ci.engine.api.listing import is_there, stat_of
 from ci.engine.api.values import Stat
-from ci.engine.container import ContainerState, join
 from ci.engine.images.oci import Platform
 from ci.engine.refusal import Refusal, Unsupported
-from ci.engine.vertex import (
+from ci.engine.vertices.container import ContainerState, join
+from ci.engine.vertices.vertex import (
     Copy,
     Diff,
     DirectoryRef,

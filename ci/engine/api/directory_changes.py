@@ -5,10 +5,10 @@ from __future__ import annotations
 from ci.engine.api.context import Context
 from ci.engine.api.directory import directory
 from ci.engine.api.values import Changeset, SearchResult, SearchSubmatch
-from ci.engine.edits import Applied, Chown, Patched, Timestamps
 from ci.engine.git.repository import GitRepository
-from ci.engine.search import Match, Search
-from ci.engine.vertex import DirectoryRef, FileRef, NewFile, Owner, Scratch, Tree
+from ci.engine.trees.search import Match, Search
+from ci.engine.vertices.edits import Applied, Chown, Patched, Timestamps
+from ci.engine.vertices.vertex import DirectoryRef, FileRef, NewFile, Owner, Scratch, Tree
 
 __all__ = [
     "as_git",

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from ci.engine.api.container_terminal import interact
 from ci.engine.api.context import Context
-from ci.engine.container import ContainerState
 from ci.engine.refusal import Unsupported
-from ci.engine.vertex import DirectoryMount, DirectoryRef
+from ci.engine.vertices.container import ContainerState
+from ci.engine.vertices.vertex import DirectoryMount, DirectoryRef
 
 __all__ = ["terminal"]
 

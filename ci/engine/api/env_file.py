@@ -7,7 +7,7 @@ import re
 from ci.engine.api.context import Context
 from ci.engine.api.values import EnvFile, EnvVariable
 from ci.engine.refusal import Refusal
-from ci.engine.vertex import FileRef, NewFile, Scratch
+from ci.engine.vertices.vertex import FileRef, NewFile, Scratch
 
 __all__ = [
     "as_file",

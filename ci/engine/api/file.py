@@ -11,9 +11,9 @@ from ci.engine.api.directory_changes import search
 from ci.engine.api.host import absolute
 from ci.engine.api.listing import stat_of
 from ci.engine.api.values import EnvFile, JSONValue, Stat
-from ci.engine.edits import Chown, Timestamps
 from ci.engine.refusal import Refusal
-from ci.engine.vertex import Copy, FileRef, NewFile, Owner, Scratch
+from ci.engine.vertices.edits import Chown, Timestamps
+from ci.engine.vertices.vertex import Copy, FileRef, NewFile, Owner, Scratch
 
 __all__ = [
     "as_env_file",

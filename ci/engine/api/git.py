@@ -9,7 +9,7 @@ from ci.engine.api.values import Changeset
 from ci.engine.git.refs import Ref, Refs, is_commit
 from ci.engine.git.repository import GitClean, GitRef, GitRepository
 from ci.engine.refusal import Refusal
-from ci.engine.vertex import DirectoryRef, Scratch
+from ci.engine.vertices.vertex import DirectoryRef, Scratch
 
 __all__ = [
     "branch",

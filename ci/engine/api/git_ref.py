@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ci.engine.api.context import Context
 from ci.engine.git.repository import GitRef, GitTree
-from ci.engine.vertex import DirectoryRef, Without
+from ci.engine.vertices.vertex import DirectoryRef, Without
 
 __all__ = ["commit", "common_ancestor", "ref", "tree"]
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from ci.engine.api.context import Context
 from ci.engine.api.values import HostState, ServiceState, Socket, TunnelState
-from ci.engine.container import ContainerState, ExposedPort
 from ci.engine.images.programs import find_program
 from ci.engine.refusal import Refusal, Unsupported
-from ci.engine.service import HostServiceSpec
-from ci.engine.vertex import (
+from ci.engine.services.service import HostServiceSpec
+from ci.engine.vertices.container import ContainerState, ExposedPort
+from ci.engine.vertices.vertex import (
     DirectoryRef,
     Exec,
     FileRef,

@@ -6,9 +6,9 @@ import posixpath
 
 from ci.engine.api.context import Context
 from ci.engine.api.values import Stat
-from ci.engine.merged import Kind
 from ci.engine.refusal import Refusal
-from ci.engine.vertex import DirectoryRef, FileRef
+from ci.engine.trees.merged import Kind
+from ci.engine.vertices.vertex import DirectoryRef, FileRef
 
 __all__ = ["is_there", "stat_of"]
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from ci.engine.api.context import Context
 from ci.engine.api.values import Changeset
-from ci.engine.container import join
-from ci.engine.delta import Delta
-from ci.engine.edits import Applied
 from ci.engine.git import patch
 from ci.engine.refusal import Refusal
-from ci.engine.vertex import Copy, DirectoryRef, FileRef, NewFile, Tree, Without
+from ci.engine.trees.delta import Delta
+from ci.engine.vertices.container import join
+from ci.engine.vertices.edits import Applied
+from ci.engine.vertices.vertex import Copy, DirectoryRef, FileRef, NewFile, Tree, Without
 
 __all__ = ["merge"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ci.engine.api.context import Context
 from ci.engine.api.values import EnvVariable, Label, Stat
-from ci.engine.container import ExposedPort, Healthcheck
+from ci.engine.vertices.container import ExposedPort, Healthcheck
 
 __all__ = [
     "args",

@@ -18,12 +18,12 @@ from ci.engine.api.values import (
     ServiceState,
     Socket,
 )
-from ci.engine.container import ContainerState
 from ci.engine.git.repository import GitRepository
 from ci.engine.git.url import GitURL
 from ci.engine.images.oci import Platform
 from ci.engine.refusal import Refusal
-from ci.engine.vertex import (
+from ci.engine.vertices.container import ContainerState
+from ci.engine.vertices.vertex import (
     DirectoryRef,
     FileRef,
     Http,

@@ -26,7 +26,7 @@ from graphql import (
 from ci.engine.api.context import Context
 from ci.engine.ids import type_name
 from ci.engine.refusal import Refusal, Unsupported
-from ci.engine.vertex import Vertex
+from ci.engine.vertices.vertex import Vertex
 
 __all__ = ["SDL", "UNSERVED", "build", "build_whole", "resolvers", "snake"]
 

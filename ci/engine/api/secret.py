@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ci.engine.api.context import Context
-from ci.engine.vertex import SecretRef
+from ci.engine.vertices.vertex import SecretRef
 
 __all__ = ["name", "plaintext", "uri"]
 

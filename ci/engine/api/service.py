@@ -10,10 +10,10 @@ from typing import Any
 from ci.engine.api.context import Context
 from ci.engine.api.host import forwards_of
 from ci.engine.api.values import ServiceState, TunnelState
-from ci.engine.container import ExposedPort
-from ci.engine.forward import forwarding
 from ci.engine.refusal import Refusal, Unsupported
-from ci.engine.service import hostname as hostname_of
+from ci.engine.services.forward import forwarding
+from ci.engine.services.service import hostname as hostname_of
+from ci.engine.vertices.container import ExposedPort
 
 __all__ = [
     "endpoint",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ci.engine.container import ExposedPort
-from ci.engine.vertex import DirectoryRef, ServiceSpec, Sharing, Vertex
+from ci.engine.vertices.container import ExposedPort
+from ci.engine.vertices.vertex import DirectoryRef, ServiceSpec, Sharing, Vertex
 
 __all__ = [
     "Address",

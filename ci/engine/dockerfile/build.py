@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from ci.engine.container import ContainerState
 from ci.engine.dockerfile.context import open_context
 from ci.engine.dockerfile.fault import DockerfileError, nearest, told
 from ci.engine.dockerfile.instructions import Instruction
@@ -18,11 +17,12 @@ from ci.engine.dockerfile.lowering import lower
 from ci.engine.dockerfile.parser import parse, parse_trigger
 from ci.engine.dockerfile.plan import SCRATCH, Plan, Stage, make_plan, references
 from ci.engine.dockerfile.state import Request, StageState, Surroundings
-from ci.engine.flights import gather
 from ci.engine.images.oci import Platform
 from ci.engine.sandbox.argv import DEFAULT_PATH
-from ci.engine.solver import Solver
-from ci.engine.vertex import DirectoryRef, Scratch, SecretMount, SecretRef, Tree
+from ci.engine.solver.flights import gather
+from ci.engine.solver.solver import Solver
+from ci.engine.vertices.container import ContainerState
+from ci.engine.vertices.vertex import DirectoryRef, Scratch, SecretMount, SecretRef, Tree
 from ci.errors import CiError
 
 __all__ = ["assemble", "build"]

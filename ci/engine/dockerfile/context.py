@@ -5,11 +5,11 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass, replace
 
-from ci.engine.container import join
 from ci.engine.dockerfile.fault import DockerfileError, nearest
-from ci.engine.merged import NoSuchPath
-from ci.engine.solver import Solver
-from ci.engine.vertex import DirectoryRef, FileRef, Filter, HostDirectory, Patterns, Tree
+from ci.engine.solver.solver import Solver
+from ci.engine.trees.merged import NoSuchPath
+from ci.engine.vertices.container import join
+from ci.engine.vertices.vertex import DirectoryRef, FileRef, Filter, HostDirectory, Patterns, Tree
 
 __all__ = ["Context", "ignore_patterns", "open_context"]
 

@@ -13,16 +13,16 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from ci.engine.builder import LayerBuilder
 from ci.engine.dockerfile.archives import extract, is_archive
 from ci.engine.dockerfile.fault import told
 from ci.engine.dockerfile.permissions import apply
 from ci.engine.dockerfile.taking import Match, inside, matches
-from ci.engine.layers import Layer
-from ci.engine.merged import Entry, MergedTree, NoSuchPath, join, normalize
-from ci.engine.passwd import owner_ids
-from ci.engine.store import Store
-from ci.engine.vertex import CopySource, DockerCopy
+from ci.engine.store.store import Store
+from ci.engine.trees.builder import LayerBuilder
+from ci.engine.trees.layers import Layer
+from ci.engine.trees.merged import Entry, MergedTree, NoSuchPath, join, normalize
+from ci.engine.trees.passwd import owner_ids
+from ci.engine.vertices.vertex import CopySource, DockerCopy
 from ci.errors import CiError
 
 __all__ = ["copy_layer"]

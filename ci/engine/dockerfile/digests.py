@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ci.engine.digest import file_digest
 from ci.engine.dockerfile.fault import told
 from ci.engine.dockerfile.taking import literal, matches, taken_digest
-from ci.engine.flights import gather
-from ci.engine.host import KnownDigests
-from ci.engine.keys import fingerprint
-from ci.engine.layers import Snapshot
-from ci.engine.merged import MergedTree
-from ci.engine.patterns import EVERYTHING
-from ci.engine.vertex import (
+from ci.engine.solver.flights import gather
+from ci.engine.solver.keys import fingerprint
+from ci.engine.trees.digest import file_digest
+from ci.engine.trees.host import KnownDigests
+from ci.engine.trees.layers import Snapshot
+from ci.engine.trees.merged import MergedTree
+from ci.engine.trees.patterns import EVERYTHING
+from ci.engine.vertices.vertex import (
     BindMount,
     CopySource,
     DirectoryRef,
@@ -29,7 +29,7 @@ from ci.engine.vertex import (
 from ci.errors import CiError
 
 if TYPE_CHECKING:
-    from ci.engine.solver import Solver
+    from ci.engine.solver.solver import Solver
 
 __all__ = ["TakenDigests"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from ci.engine.execution import ExecFailed
 from ci.engine.refusal import Refusal
+from ci.engine.vertices.execution import ExecFailed
 from ci.errors import CiError
 
 __all__ = ["DockerfileError", "nearest", "told"]

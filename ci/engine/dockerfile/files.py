@@ -6,12 +6,12 @@ import posixpath
 import re
 from urllib.parse import unquote, urlsplit
 
-from ci.engine.container import join
 from ci.engine.dockerfile.instructions import Copy
 from ci.engine.dockerfile.permissions import is_valid
 from ci.engine.dockerfile.state import StageState, Surroundings
 from ci.engine.dockerfile.words import BadWords
-from ci.engine.vertex import (
+from ci.engine.vertices.container import join
+from ci.engine.vertices.vertex import (
     CopySource,
     DirectoryRef,
     DockerCopy,

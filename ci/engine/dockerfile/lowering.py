@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ci.engine.container import ExposedPort, Healthcheck, join, put
 from ci.engine.dockerfile.expansion import BadSubstitution
 from ci.engine.dockerfile.fault import DockerfileError, nearest
 from ci.engine.dockerfile.files import lower_copy
@@ -39,7 +38,8 @@ from ci.engine.dockerfile.ports import exposed
 from ci.engine.dockerfile.running import lower_run, shell_of
 from ci.engine.dockerfile.state import StageState, Surroundings
 from ci.engine.dockerfile.words import BadWords
-from ci.engine.vertex import DockerCopy, Owner
+from ci.engine.vertices.container import ExposedPort, Healthcheck, join, put
+from ci.engine.vertices.vertex import DockerCopy, Owner
 
 __all__ = ["lower"]
 

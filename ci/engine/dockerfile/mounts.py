@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ci.engine.dockerfile.fault import nearest
 from ci.engine.dockerfile.instructions import MountFlag
 from ci.engine.dockerfile.words import BadWords
-from ci.engine.vertex import Sharing
+from ci.engine.vertices.vertex import Sharing
 
 __all__ = ["RunMount", "bytes_of", "resolve_mount"]
 

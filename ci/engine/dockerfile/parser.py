@@ -41,7 +41,7 @@ from ci.engine.dockerfile.words import (
     quoted_words,
     take_flags,
 )
-from ci.engine.duration import seconds
+from ci.engine.vertices.duration import seconds
 from ci.errors import CiError
 
 __all__ = ["Dockerfile", "parse", "parse_trigger"]

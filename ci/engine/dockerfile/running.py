@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 from dataclasses import replace
 
-from ci.engine.container import ContainerState
 from ci.engine.dockerfile.fault import nearest
 from ci.engine.dockerfile.instructions import Run
 from ci.engine.dockerfile.lines import heredoc_of
@@ -13,7 +12,8 @@ from ci.engine.dockerfile.mounts import RunMount, resolve_mount
 from ci.engine.dockerfile.plan import SCRATCH
 from ci.engine.dockerfile.state import StageState, Surroundings
 from ci.engine.dockerfile.words import BadWords
-from ci.engine.vertex import (
+from ci.engine.vertices.container import ContainerState
+from ci.engine.vertices.vertex import (
     BindMount,
     CacheMount,
     DirectoryRef,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ci.engine.container import ContainerState
 from ci.engine.dockerfile.expansion import Expander
 from ci.engine.dockerfile.plan import Plan
-from ci.engine.vertex import DirectoryRef, SecretRef, Tree
+from ci.engine.vertices.container import ContainerState
+from ci.engine.vertices.vertex import DirectoryRef, SecretRef, Tree
 
 __all__ = ["Request", "StageState", "Surroundings"]
 

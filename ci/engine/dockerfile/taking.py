@@ -11,11 +11,11 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ci.engine.digest import TreeHasher
 from ci.engine.dockerfile.fault import nearest
-from ci.engine.merged import Entry, MergedTree, NoSuchPath, normalize
-from ci.engine.patterns import glob_expression, select
-from ci.engine.vertex import CopySource, FileRef, Patterns
+from ci.engine.trees.digest import TreeHasher
+from ci.engine.trees.merged import Entry, MergedTree, NoSuchPath, normalize
+from ci.engine.trees.patterns import glob_expression, select
+from ci.engine.vertices.vertex import CopySource, FileRef, Patterns
 
 __all__ = ["Match", "inside", "literal", "matches", "taken_digest"]
 

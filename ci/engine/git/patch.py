@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from ci.engine.delta import Pair
 from ci.engine.git.program import Git, GitError
-from ci.engine.merged import Entry
+from ci.engine.trees.delta import Pair
+from ci.engine.trees.merged import Entry
 from ci.errors import CiError
 
 __all__ = ["PatchError", "apply", "line_counts", "merge", "write"]

@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ci.engine.builder import LayerBuilder
 from ci.engine.git.program import REMOTE_PROTOCOLS, Git, GitError
 from ci.engine.git.refs import Refs
 from ci.engine.git.repository import GitClean, GitRef, GitRepository, GitTree
 from ci.engine.git.url import GitURL
-from ci.engine.layers import Snapshot, remove_tree
-from ci.engine.merged import MergedTree
-from ci.engine.patterns import EVERYTHING, select
 from ci.engine.refusal import Refusal
-from ci.engine.vertex import DirectoryRef
+from ci.engine.trees.builder import LayerBuilder
+from ci.engine.trees.layers import Snapshot, remove_tree
+from ci.engine.trees.merged import MergedTree
+from ci.engine.trees.patterns import EVERYTHING, select
+from ci.engine.vertices.vertex import DirectoryRef
 
 if TYPE_CHECKING:
-    from ci.engine.solver import Solver
+    from ci.engine.solver.solver import Solver
 
 __all__ = ["Repositories"]
 

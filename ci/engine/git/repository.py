@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ci.engine.vertex import DirectoryRef, SecretRef, ServiceSpec, Tree, Vertex
+from ci.engine.vertices.vertex import DirectoryRef, SecretRef, ServiceSpec, Tree, Vertex
 
 __all__ = ["GitClean", "GitRef", "GitRepository", "GitTree"]
 

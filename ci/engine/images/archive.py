@@ -27,7 +27,7 @@ from ci.engine.images.oci import (
     config_media_type,
 )
 from ci.engine.images.pack import EPOCH
-from ci.engine.store import Store
+from ci.engine.store.store import Store
 
 __all__ = ["source_date_epoch", "write"]
 

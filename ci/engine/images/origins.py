@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ci.engine.images.reference import Reference
-from ci.engine.store import Store
+from ci.engine.store.store import Store
 
 __all__ = ["Origins"]
 

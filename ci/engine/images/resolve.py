@@ -29,8 +29,8 @@ from ci.engine.images.sources import (
     configured_sources,
     may_be_stood_in_for,
 )
-from ci.engine.layers import Layer, Snapshot
-from ci.engine.store import Store
+from ci.engine.store.store import Store
+from ci.engine.trees.layers import Layer, Snapshot
 
 __all__ = ["Images", "ResolvedImage"]
 

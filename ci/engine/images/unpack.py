@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from ci.engine.builder import set_owner
 from ci.engine.images.oci import ImageError
 from ci.engine.images.stream import CHUNK, HashingReader, Readable, broken, decompressed
 from ci.engine.images.tars import BoundedTarInfo, Parts, check_entry, copy_content, parts_of
-from ci.engine.layers import OWNER_XATTR, is_whiteout, make_opaque, make_whiteout, remove_tree
-from ci.engine.merged import MergedTree
+from ci.engine.trees.builder import set_owner
+from ci.engine.trees.layers import OWNER_XATTR, is_whiteout, make_opaque, make_whiteout, remove_tree
+from ci.engine.trees.merged import MergedTree
 
 __all__ = ["LayerUnpacker", "unpack_layer"]
 

@@ -6,12 +6,12 @@ import os
 import stat
 from pathlib import Path
 
-from ci.engine.builder import LayerBuilder, set_owner
-from ci.engine.layers import Layer, remove_tree
-from ci.engine.merged import MergedTree, SettledTree
 from ci.engine.sandbox.argv import Overlay
 from ci.engine.sandbox.ephemeral import Ephemeral
-from ci.engine.store import Store
+from ci.engine.store.store import Store
+from ci.engine.trees.builder import LayerBuilder, set_owner
+from ci.engine.trees.layers import Layer, remove_tree
+from ci.engine.trees.merged import MergedTree, SettledTree
 
 __all__ = ["Area"]
 

@@ -16,8 +16,6 @@ from pathlib import Path
 import anyio
 import structlog
 
-from ci.engine.execution import Namespaces, Stream
-from ci.engine.layers import remove_tree
 from ci.engine.sandbox.argv import Data, Descriptors, Mode, Overlay, Plan, arguments
 from ci.engine.sandbox.confinement import Kernel, Restrictions, confinement
 from ci.engine.sandbox.groups import ControlGroups, Group
@@ -25,6 +23,8 @@ from ci.engine.sandbox.launcher import open_launcher, sealed_program
 from ci.engine.sandbox.limits import LimitExceeded, Limits
 from ci.engine.sandbox.runner import Command, Ended, Process, Runner
 from ci.engine.sandbox.seccomp import filter_program
+from ci.engine.trees.layers import remove_tree
+from ci.engine.vertices.execution import Namespaces, Stream
 from ci.errors import CiError
 
 __all__ = ["BlockedUserNamespaces", "MissingSandbox", "Sandbox", "SandboxError"]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ci.engine.builder import LayerBuilder
-from ci.engine.layers import is_whiteout
-from ci.engine.merged import MergedTree, NoSuchPath
+from ci.engine.trees.builder import LayerBuilder
+from ci.engine.trees.layers import is_whiteout
+from ci.engine.trees.merged import MergedTree, NoSuchPath
 
 __all__ = ["Ephemeral"]
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ci.engine.merged import MergedTree
+from ci.engine.trees.merged import MergedTree
 
 __all__ = ["Host", "Loan", "Shelf"]
 

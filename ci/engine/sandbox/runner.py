@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import IO
 
-from ci.engine.execution import Namespaces, Stream
 from ci.engine.sandbox.orphans import OWNER
+from ci.engine.vertices.execution import Namespaces, Stream
 
 __all__ = ["Command", "Ended", "Process", "Runner"]
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import anyio
 
-from ci.engine.execution import Namespaces
 from ci.engine.sandbox.argv import Plan
 from ci.engine.sandbox.confinement import Kernel, Restrictions, confinement
 from ci.engine.sandbox.launcher import open_launcher
+from ci.engine.vertices.execution import Namespaces
 
 __all__ = ["visit"]
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from blake3 import blake3
 
-from ci.engine.container import join
-from ci.engine.keys import below
-from ci.engine.patterns import EVERYTHING
-from ci.engine.solver import Outcome, Solver
-from ci.engine.vertex import (
+from ci.engine.solver.keys import below
+from ci.engine.solver.solver import Outcome, Solver
+from ci.engine.trees.patterns import EVERYTHING
+from ci.engine.vertices.container import join
+from ci.engine.vertices.vertex import (
     BindMount,
     CacheMount,
     Copy,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ci.engine.delta import Delta, differences
-from ci.engine.layers import Layer, Snapshot
-from ci.engine.merged import Entry, MergedTree
-from ci.engine.patterns import PatternList
-from ci.engine.store import Store
+from ci.engine.store.store import Store
+from ci.engine.trees.delta import Delta, differences
+from ci.engine.trees.layers import Layer, Snapshot
+from ci.engine.trees.merged import Entry, MergedTree
+from ci.engine.trees.patterns import PatternList
 from ci.engine.why.step import Input
 
 __all__ = ["changed_files"]

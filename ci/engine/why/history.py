@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ci.engine.records import Record
-from ci.engine.store import Store
+from ci.engine.store.records import Record
+from ci.engine.store.store import Store
 from ci.engine.why.step import Steps
 
 __all__ = ["History"]

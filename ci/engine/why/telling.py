@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
-from ci.engine.delta import Delta
+from ci.engine.trees.delta import Delta
 from ci.engine.why.compare import Answer, Cause, Change
 from ci.engine.why.step import Input, Step
 

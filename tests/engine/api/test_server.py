@@ -171,7 +171,7 @@ async def test_a_crash_is_one_error_without_a_traceback(client, monkeypatch, cap
     async def broken(*_: object, **__: object) -> None:
         raise KeyError("surprise")
 
-    monkeypatch.setattr("ci.engine.solver.Solver.entries", broken)
+    monkeypatch.setattr("ci.engine.solver.solver.Solver.entries", broken)
     error = await client.error('{directory{entries(path:".")}}')
     assert (
         error["message"]

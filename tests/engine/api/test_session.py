@@ -13,7 +13,7 @@ import pytest
 
 from ci.engine.command import run
 from ci.engine.session import Session
-from ci.engine.store import default_root
+from ci.engine.store.store import default_root
 from ci.errors import ConfigError
 from ci.events import EngineEvent, ExecFinished, ExecStarted, NodeOutput
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from ci.engine.sandbox.lent import Host
-from ci.engine.solver import Solver
-from ci.engine.store import Store
-from ci.engine.vertex import Exec, ImageRoot
+from ci.engine.solver.solver import Solver
+from ci.engine.store.store import Store
+from ci.engine.vertices.vertex import Exec, ImageRoot
 
 PROGRAMS = [
     "sh",

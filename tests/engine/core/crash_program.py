@@ -21,10 +21,10 @@ from typing import Any
 
 import ci.engine.images.archive  # noqa: F401 - else each child imports it
 from ci.engine.sandbox.lent import Host
-from ci.engine.secrets import Secrets
-from ci.engine.solver import Solver
-from ci.engine.store import Store
-from ci.engine.vertex import (
+from ci.engine.solver.secrets import Secrets
+from ci.engine.solver.solver import Solver
+from ci.engine.store.store import Store
+from ci.engine.vertices.vertex import (
     CacheMount,
     Copy,
     DirectoryMount,

@@ -9,10 +9,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ci.engine.execution import ExecFailed
-from ci.engine.solver import Counters, Solver
-from ci.engine.store import Store
-from ci.engine.vertex import (
+from ci.engine.solver.solver import Counters, Solver
+from ci.engine.store.store import Store
+from ci.engine.vertices.execution import ExecFailed
+from ci.engine.vertices.vertex import (
     Copy,
     DirectoryMount,
     DirectoryRef,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ci.engine.solver import Solver
-from ci.engine.store import Store
-from ci.engine.vertex import Exec, ExecRootOutput, ImageRoot, Tree
+from ci.engine.solver.solver import Solver
+from ci.engine.store.store import Store
+from ci.engine.vertices.vertex import Exec, ExecRootOutput, ImageRoot, Tree
 from tests.engine.core.conftest import PLAIN, sh
 
 REPOSITORY = Path(__file__).parents[3]

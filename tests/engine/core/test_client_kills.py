@@ -18,7 +18,7 @@ import anyio
 import pytest
 
 from ci.engine.session import Session
-from ci.engine.store import Store
+from ci.engine.store.store import Store
 from ci.events import EngineEvent, ExecFinished, ExecStarted
 from tests.engine.core.test_kills import seed, wait_until_none_lives
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from ci.engine.check import check
-from ci.engine.host import import_directory
-from ci.engine.layers import Layer
-from ci.engine.patterns import EVERYTHING
-from ci.engine.records import decode, encode
-from ci.engine.solver import Solver
-from ci.engine.store import Store
-from ci.engine.vertex import (
+from ci.engine.solver.solver import Solver
+from ci.engine.store.check import check
+from ci.engine.store.records import decode, encode
+from ci.engine.store.store import Store
+from ci.engine.trees.host import import_directory
+from ci.engine.trees.layers import Layer
+from ci.engine.trees.patterns import EVERYTHING
+from ci.engine.vertices.vertex import (
     Copy,
     DirectoryRef,
     Exec,

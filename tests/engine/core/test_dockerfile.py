@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from ci.engine.container import ContainerState
 from ci.engine.dockerfile.build import build
-from ci.engine.execution import ExecEvent, ExecFailed, ExecFinished
-from ci.engine.merged import MergedTree
-from ci.engine.secrets import Secrets
-from ci.engine.solver import Solver
-from ci.engine.store import Store
-from ci.engine.vertex import DirectoryRef, FileRef, HostDirectory, ImageRoot, Patterns
+from ci.engine.solver.secrets import Secrets
+from ci.engine.solver.solver import Solver
+from ci.engine.store.store import Store
+from ci.engine.trees.merged import MergedTree
+from ci.engine.vertices.container import ContainerState
+from ci.engine.vertices.execution import ExecEvent, ExecFailed, ExecFinished
+from ci.engine.vertices.vertex import DirectoryRef, FileRef, HostDirectory, ImageRoot, Patterns
 from ci.errors import CiError
 from tests.engine.core.conftest import PLAIN
 
@@ -407,7 +407,7 @@ async def test_two_hundred_instructions_are_no_more_layers_than_can_be_mounted(b
 
 async def test_builds_of_one_dockerfile_at_once_run_it_once(builder):
     async with Solver(builder.store, secrets=builder.secrets, host=PLAIN) as solver:
-        from ci.engine.flights import gather
+        from ci.engine.solver.flights import gather
 
         containers = [
             await builder.container(solver, "FROM a\nRUN echo 1 > /f\n") for _ in range(5)

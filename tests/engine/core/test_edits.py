@@ -15,15 +15,15 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from ci.engine.delta import Delta, differences
-from ci.engine.editor import Editor
-from ci.engine.edits import Applied, Chown, Edit, Patched, Timestamps
 from ci.engine.git import patch
 from ci.engine.git.patch import PatchError
-from ci.engine.layers import Layer, Snapshot
-from ci.engine.merged import MergedTree, NoSuchPath
-from ci.engine.store import Store
-from ci.engine.vertex import DirectoryRef, FileRef, Owner, Scratch
+from ci.engine.store.store import Store
+from ci.engine.trees.delta import Delta, differences
+from ci.engine.trees.editor import Editor
+from ci.engine.trees.layers import Layer, Snapshot
+from ci.engine.trees.merged import MergedTree, NoSuchPath
+from ci.engine.vertices.edits import Applied, Chown, Edit, Patched, Timestamps
+from ci.engine.vertices.vertex import DirectoryRef, FileRef, Owner, Scratch
 
 #: A file's content and whether it can be executed; a link's target; None for a directory.
 Node = tuple[str, bool] | str | None

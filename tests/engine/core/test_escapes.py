@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ci.engine.beneath import make_place, write_beneath
-from ci.engine.builder import LayerBuilder
-from ci.engine.host import HostPathError, import_directory
-from ci.engine.merged import MergedTree, NoSuchPath
-from ci.engine.patterns import EVERYTHING
-from ci.engine.solver import Solver
-from ci.engine.store import Store
-from ci.engine.vertex import (
+from ci.engine.solver.solver import Solver
+from ci.engine.store.store import Store
+from ci.engine.trees.beneath import make_place, write_beneath
+from ci.engine.trees.builder import LayerBuilder
+from ci.engine.trees.host import HostPathError, import_directory
+from ci.engine.trees.merged import MergedTree, NoSuchPath
+from ci.engine.trees.patterns import EVERYTHING
+from ci.engine.vertices.vertex import (
     CacheMount,
     DirectoryMount,
     DirectoryRef,
@@ -175,7 +175,7 @@ class OneSecret:
         return "f"
 
     def scrubber(self, values):
-        from ci.engine.scrub import Scrubber
+        from ci.engine.solver.scrub import Scrubber
 
         return Scrubber(values)
 

@@ -10,11 +10,19 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ci.engine.execution import ExecFailed, ExecFinished, ExecOutput, ExecStarted
-from ci.engine.merged import NoSuchPath
-from ci.engine.solver import Solver
-from ci.engine.store import Store
-from ci.engine.vertex import Exec, ExecRootOutput, Expect, FileRef, ImageRoot, NewFile, Scratch
+from ci.engine.solver.solver import Solver
+from ci.engine.store.store import Store
+from ci.engine.trees.merged import NoSuchPath
+from ci.engine.vertices.execution import ExecFailed, ExecFinished, ExecOutput, ExecStarted
+from ci.engine.vertices.vertex import (
+    Exec,
+    ExecRootOutput,
+    Expect,
+    FileRef,
+    ImageRoot,
+    NewFile,
+    Scratch,
+)
 from ci.errors import CiError
 from tests.engine.core.conftest import PLAIN, sh
 

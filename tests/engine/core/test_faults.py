@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ci.engine.store import Store, StoreError
+from ci.engine.store.store import Store, StoreError
 from tests.engine.core.test_sandbox import ordinary_python
 
 REPOSITORY = Path(__file__).parents[3]
@@ -23,8 +23,8 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts and giv
 FULL = """
 import asyncio, ctypes, os, subprocess, sys
 from pathlib import Path
-from ci.engine.store import Store, StoreError
-from ci.engine.execution import ExecFailed
+from ci.engine.store.store import Store, StoreError
+from ci.engine.vertices.execution import ExecFailed
 from tests.engine.core.conftest import add_image
 from tests.engine.core.crash_program import Graph, expected
 
@@ -98,7 +98,7 @@ def test_a_limit_of_file_sizes_is_told_and_nothing_cut_is_kept(tmp_path: Path) -
 READ_ONLY = """
 import sys
 from pathlib import Path
-from ci.engine.store import Store, StoreError
+from ci.engine.store.store import Store, StoreError
 try:
     Store(Path(sys.argv[1]))
 except StoreError as error:

@@ -20,10 +20,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ci.engine.merged import NoSuchPath
-from ci.engine.solver import Solver
-from ci.engine.store import Store
-from ci.engine.vertex import (
+from ci.engine.solver.solver import Solver
+from ci.engine.store.store import Store
+from ci.engine.trees.merged import NoSuchPath
+from ci.engine.vertices.vertex import (
     Copy,
     Diff,
     DirectoryRef,
@@ -324,7 +324,7 @@ def node_of(host: str, status: os.stat_result) -> Node:
 
 
 async def as_it_is(solver: Solver, tree: Tree) -> Model:
-    from ci.engine.merged import MergedTree
+    from ci.engine.trees.merged import MergedTree
 
     found = MergedTree(solver.store.layer_paths(await solver.snapshot(tree)))
     root = found.root()

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ci.engine import host
-from ci.engine.host import HostPathError, Import, import_directory
-from ci.engine.patterns import EVERYTHING
-from ci.engine.store import Store
+from ci.engine.store.store import Store
+from ci.engine.trees import host
+from ci.engine.trees.host import HostPathError, Import, import_directory
+from ci.engine.trees.patterns import EVERYTHING
 
 OLD = 1_000_000_000
 

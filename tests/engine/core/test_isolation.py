@@ -18,13 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from ci.engine.execution import Attachment, ExecResult, Namespaces
-from ci.engine.network import private_network
 from ci.engine.sandbox.argv import Mode
 from ci.engine.sandbox.box import Sandbox
-from ci.engine.solver import Solver
-from ci.engine.store import Store
-from ci.engine.vertex import (
+from ci.engine.services.network import private_network
+from ci.engine.solver.solver import Solver
+from ci.engine.store.store import Store
+from ci.engine.vertices.execution import Attachment, ExecResult, Namespaces
+from ci.engine.vertices.vertex import (
     CacheMount,
     DirectoryMount,
     DirectoryRef,

@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from ci.engine.check import check
-from ci.engine.prune import prune
-from ci.engine.store import Store
+from ci.engine.store.check import check
+from ci.engine.store.prune import prune
+from ci.engine.store.store import Store
 from tests.engine.core.conftest import add_image
 from tests.engine.core.crash_program import REFUSED, expected
 

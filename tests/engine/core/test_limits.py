@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ci.engine.execution import ExecFailed
 from ci.engine.sandbox.groups import ControlGroups
 from ci.engine.sandbox.limits import LimitExceeded, Limits, readable
-from ci.engine.solver import Solver
-from ci.engine.store import Store
-from ci.engine.vertex import ImageRoot
+from ci.engine.solver.solver import Solver
+from ci.engine.store.store import Store
+from ci.engine.vertices.execution import ExecFailed
+from ci.engine.vertices.vertex import ImageRoot
 from tests.engine.core.conftest import PLAIN, sh
 
 MIB = 1 << 20

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ci.engine.layers import make_opaque, make_whiteout
-from ci.engine.merged import MergedTree, NoSuchPath, normalize
+from ci.engine.trees.layers import make_opaque, make_whiteout
+from ci.engine.trees.merged import MergedTree, NoSuchPath, normalize
 
 
 def build(folder: Path, files: dict[str, str]) -> str:

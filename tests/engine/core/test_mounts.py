@@ -10,11 +10,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ci.engine.execution import ExecFailed, Scrubber
-from ci.engine.merged import NoSuchPath
-from ci.engine.solver import Solver
-from ci.engine.store import Store
-from ci.engine.vertex import (
+from ci.engine.solver.solver import Solver
+from ci.engine.store.store import Store
+from ci.engine.trees.merged import NoSuchPath
+from ci.engine.vertices.execution import ExecFailed, Scrubber
+from ci.engine.vertices.vertex import (
     CacheMount,
     DirectoryMount,
     DirectoryRef,

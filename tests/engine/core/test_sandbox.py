@@ -16,17 +16,17 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ci.engine.digest import owner_of
-from ci.engine.execs import ServiceProcess
-from ci.engine.execution import Attachment, ExecFailed, NoSecrets, Scrubber
-from ci.engine.merged import MergedTree
 from ci.engine.sandbox.argv import Mode
 from ci.engine.sandbox.box import MissingSandbox, Sandbox, SandboxError
 from ci.engine.sandbox.launcher import CODE
 from ci.engine.sandbox.lent import Host
-from ci.engine.solver import Solver
-from ci.engine.store import Store, StoreError
-from ci.engine.vertex import (
+from ci.engine.solver.execs import ServiceProcess
+from ci.engine.solver.solver import Solver
+from ci.engine.store.store import Store, StoreError
+from ci.engine.trees.digest import owner_of
+from ci.engine.trees.merged import MergedTree
+from ci.engine.vertices.execution import Attachment, ExecFailed, NoSecrets, Scrubber
+from ci.engine.vertices.vertex import (
     DirectoryMount,
     DirectoryRef,
     Exec,
@@ -89,10 +89,10 @@ async def test_owners_are_remembered_where_there_is_one_uid(store: Store, rootfs
 UNPRIVILEGED = """
 import sys, anyio
 from pathlib import Path
-from ci.engine.solver import Solver
-from ci.engine.store import Store
+from ci.engine.solver.solver import Solver
+from ci.engine.store.store import Store
 from tests.engine.core.conftest import PLAIN, add_image, sh
-from ci.engine.vertex import *
+from ci.engine.vertices.vertex import *
 
 async def main():
     with Store(Path(sys.argv[1])) as store:
@@ -206,7 +206,7 @@ def in_small_store(body: str, *mount: str) -> str:
 
 FULL = """
 from pathlib import Path
-from ci.engine.store import Store, StoreError
+from ci.engine.store.store import Store, StoreError
 with Store(Path("/mnt/cache")) as store:
     kept = store.temporary()
     (kept / "a").write_text("x")
@@ -232,7 +232,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_record() -> None:
 
 READ_ONLY = """
 from pathlib import Path
-from ci.engine.store import Store, StoreError
+from ci.engine.store.store import Store, StoreError
 try:
     Store(Path("/mnt/cache"))
 except StoreError as error:
@@ -267,8 +267,8 @@ async def test_a_disk_that_fills_during_an_exec_keeps_nothing_of_it(
 VICTIM = """
 import sys, anyio
 from pathlib import Path
-from ci.engine.solver import Solver
-from ci.engine.store import Store
+from ci.engine.solver.solver import Solver
+from ci.engine.store.store import Store
 from tests.engine.core.conftest import PLAIN, add_image, sh
 
 async def main():

@@ -14,10 +14,10 @@ from typing import IO
 import anyio
 import pytest
 
-from ci.engine.prune import prune
-from ci.engine.solver import Solver
-from ci.engine.store import Store
-from ci.engine.vertex import CacheMount, Exec, ExecRootOutput, ImageRoot, Sharing
+from ci.engine.solver.solver import Solver
+from ci.engine.store.prune import prune
+from ci.engine.store.store import Store
+from ci.engine.vertices.vertex import CacheMount, Exec, ExecRootOutput, ImageRoot, Sharing
 from tests.engine.core.conftest import PLAIN, add_image, sh
 
 REPOSITORY = Path(__file__).parents[3]
@@ -26,9 +26,9 @@ REPOSITORY = Path(__file__).parents[3]
 PROGRAM = """
 import sys, anyio
 from pathlib import Path
-from ci.engine.solver import Solver
-from ci.engine.store import Store
-from ci.engine.vertex import CacheMount, ImageRoot, Sharing
+from ci.engine.solver.solver import Solver
+from ci.engine.store.store import Store
+from ci.engine.vertices.vertex import CacheMount, ImageRoot, Sharing
 from tests.engine.core.conftest import PLAIN, sh
 
 async def main(root, sharing, script):

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from ci.engine.layers import Layer, make_opaque, make_whiteout
-from ci.engine.prune import prune, usage
-from ci.engine.store import Store, StoreError, default_root, try_lock_volume
+from ci.engine.store.prune import prune, usage
+from ci.engine.store.store import Store, StoreError, default_root, try_lock_volume
+from ci.engine.trees.layers import Layer, make_opaque, make_whiteout
 
 
 def layer_of(store: Store, **files: str) -> Layer:
@@ -71,7 +71,7 @@ def test_a_blob_of_another_digest_is_refused(tmp_path: Path) -> None:
 
 CHILD = """
 import sys, os, pathlib
-from ci.engine.store import Store
+from ci.engine.store.store import Store
 store = Store(pathlib.Path(sys.argv[1]))
 folder = store.temporary()
 (folder / "half").write_text("x")
@@ -102,7 +102,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_start(tmp_path: Path)
 
 WRITER = """
 import sys, pathlib
-from ci.engine.store import Store
+from ci.engine.store.store import Store
 with Store(pathlib.Path(sys.argv[1])) as store:
     for number in range(100):
         folder = store.temporary()

@@ -7,9 +7,9 @@ import tarfile
 from io import BytesIO
 from pathlib import Path
 
-from ci.engine.solver import Solver
-from ci.engine.store import Store
-from ci.engine.vertex import ExecRootOutput, FileRef, Scratch, Tarball, Tree
+from ci.engine.solver.solver import Solver
+from ci.engine.store.store import Store
+from ci.engine.vertices.vertex import ExecRootOutput, FileRef, Scratch, Tarball, Tree
 from tests.engine.core.conftest import PLAIN, add_image, sh
 
 CONFIG = '{"architecture":"amd64","config":{"Cmd":["sh"]},"os":"linux"}'

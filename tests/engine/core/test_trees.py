@@ -10,12 +10,12 @@ from typing import ClassVar
 
 import pytest
 
-from ci.engine.export import ExportError
-from ci.engine.host import HostPathError
-from ci.engine.merged import NoSuchPath
-from ci.engine.solver import Solver
-from ci.engine.store import Store
-from ci.engine.vertex import (
+from ci.engine.solver.solver import Solver
+from ci.engine.store.store import Store
+from ci.engine.trees.export import ExportError
+from ci.engine.trees.host import HostPathError
+from ci.engine.trees.merged import NoSuchPath
+from ci.engine.vertices.vertex import (
     Copy,
     Diff,
     DirectoryRef,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ci.engine.prune import Usage, usage
 from ci.engine.session import Session
-from ci.engine.store import Store
-from ci.engine.upkeep import limit_of, tend
+from ci.engine.store.prune import Usage, usage
+from ci.engine.store.store import Store
+from ci.engine.store.upkeep import limit_of, tend
 from ci.errors import ConfigError
 
 MEGABYTE = 1 << 20
@@ -63,7 +63,7 @@ def test_it_is_looked_at_once_a_minute_and_measured_once_a_day(
         measured.append(store)
         return usage(store)
 
-    monkeypatch.setattr("ci.engine.upkeep.usage", measure)
+    monkeypatch.setattr("ci.engine.store.upkeep.usage", measure)
     looks = []
     with Store(filled) as store:
         for moment in (1e9, 1e9 + 30, 1e9 + 90, 1e9 + 100_000):

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from ci.engine.delta import Delta
-from ci.engine.prune import prune
-from ci.engine.secrets import Secrets
-from ci.engine.solver import Solver
-from ci.engine.store import Store
-from ci.engine.vertex import (
+from ci.engine.solver.secrets import Secrets
+from ci.engine.solver.solver import Solver
+from ci.engine.store.prune import prune
+from ci.engine.store.store import Store
+from ci.engine.trees.delta import Delta
+from ci.engine.vertices.vertex import (
     BindMount,
     Copy,
     CopySource,

@@ -15,7 +15,7 @@ from ci.engine.images import archive
 from ci.engine.images.layout import flatten, open_layout
 from ci.engine.images.oci import ImageError, Platform
 from ci.engine.images.validate import validate
-from ci.engine.store import Store
+from ci.engine.store.store import Store
 from ci.errors import ConfigError
 from tests.engine.images.conftest import make_layers
 

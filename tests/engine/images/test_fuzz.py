@@ -21,7 +21,6 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ci.engine.container import ContainerState
 from ci.engine.images import archive
 from ci.engine.images.documents import (
     Manifest,
@@ -33,8 +32,9 @@ from ci.engine.images.documents import (
 from ci.engine.images.layout import flatten
 from ci.engine.images.oci import ImageError, Platform, select_platform
 from ci.engine.images.unpack import unpack_layer
-from ci.engine.layers import remove_tree
-from ci.engine.merged import MergedTree
+from ci.engine.trees.layers import remove_tree
+from ci.engine.trees.merged import MergedTree
+from ci.engine.vertices.container import ContainerState
 from tests.engine.images.conftest import make_layers
 
 #: The same examples each time: whoever looks for others takes ``derandomize`` out.

@@ -15,9 +15,9 @@ from ci.engine.images.bootstrap.builder import BootstrapError
 from ci.engine.images.bootstrap.catalogue import RECIPES, Catalogue
 from ci.engine.images.bootstrap.wheel import Wheel, WheelError, download
 from ci.engine.images.reference import Reference
-from ci.engine.solver import Solver
-from ci.engine.store import Store, default_root
-from ci.engine.vertex import Exec, Expect, ImageRoot
+from ci.engine.solver.solver import Solver
+from ci.engine.store.store import Store, default_root
+from ci.engine.vertices.vertex import Exec, Expect, ImageRoot
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -15,8 +15,8 @@ from ci.engine.images.failures import AccessDenied
 from ci.engine.images.layout import open_layout
 from ci.engine.images.oci import ImageError
 from ci.engine.images.registry import Registry
-from ci.engine.merged import MergedTree
-from ci.engine.store import Store
+from ci.engine.store.store import Store
+from ci.engine.trees.merged import MergedTree
 from tests.engine.images.conftest import RegistryServer, make_layers
 
 

@@ -26,7 +26,7 @@ from ci.engine.images.oci import ImageError
 from ci.engine.images.reference import InvalidReferenceError
 from ci.engine.images.registry import Registry
 from ci.engine.images.transport import Transport
-from ci.engine.store import Store
+from ci.engine.store.store import Store
 from tests.engine.images.conftest import RegistryServer, make_layers
 
 Requests = list[httpx.Request]

@@ -19,8 +19,8 @@ from ci.engine.images.layout import open_layout
 from ci.engine.images.oci import ImageError
 from ci.engine.images.registry import Registry
 from ci.engine.images.transport import Transport
-from ci.engine.merged import MergedTree
-from ci.engine.store import Store
+from ci.engine.store.store import Store
+from ci.engine.trees.merged import MergedTree
 from ci.errors import CiError
 from tests.engine.images.conftest import RegistryServer, make_layers
 from tests.engine.images.faulty import (

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import structlog
 
-from ci.engine.container import ContainerState
 from ci.engine.images import Images
 from ci.engine.images.bootstrap.builder import Builder
 from ci.engine.images.bootstrap.catalogue import Catalogue
@@ -20,8 +19,9 @@ from ci.engine.images.reference import Reference
 from ci.engine.images.registry import Registry
 from ci.engine.images.sources import configured_sources, may_be_stood_in_for
 from ci.engine.pulls import Pulls
-from ci.engine.secrets import Secrets, load_salt
-from ci.engine.store import Store
+from ci.engine.solver.secrets import Secrets, load_salt
+from ci.engine.store.store import Store
+from ci.engine.vertices.container import ContainerState
 from ci.errors import ConfigError
 from tests.engine.images.conftest import RegistryServer
 from tests.fake_clock import FakeClock

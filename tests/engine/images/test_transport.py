@@ -27,7 +27,7 @@ from ci.engine.images.oci import Descriptor, ImageError, Platform
 from ci.engine.images.reference import Reference
 from ci.engine.images.registry import Registry, RemoteImage
 from ci.engine.images.transport import Transport
-from ci.engine.store import Store
+from ci.engine.store.store import Store
 from ci.errors import ConfigError
 from tests.fake_clock import FakeClock
 

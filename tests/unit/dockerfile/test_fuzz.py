@@ -8,13 +8,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ci.engine.container import ContainerState
 from ci.engine.dockerfile.build import assemble
 from ci.engine.dockerfile.fault import DockerfileError
 from ci.engine.dockerfile.parser import parse
 from ci.engine.dockerfile.plan import make_plan
 from ci.engine.dockerfile.state import Request
-from ci.engine.vertex import DirectoryRef, Scratch, SecretRef
+from ci.engine.vertices.container import ContainerState
+from ci.engine.vertices.vertex import DirectoryRef, Scratch, SecretRef
 
 PLATFORM = "linux/amd64"
 

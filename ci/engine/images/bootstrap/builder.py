@@ -9,7 +9,6 @@ from pathlib import Path
 
 import anyio
 
-from ci.engine.execution import ExecFailed
 from ci.engine.images.bootstrap.debootstrap import (
     has_uid_range,
     mmdebstrap_command,
@@ -20,10 +19,11 @@ from ci.engine.images.bootstrap.wheel import Wheel, download, extract
 from ci.engine.images.oci import sha256
 from ci.engine.images.pack import EPOCH
 from ci.engine.images.unpack import unpack_layer
-from ci.engine.layers import Snapshot, remove_tree
 from ci.engine.sandbox.argv import Mode
-from ci.engine.solver import Solver
-from ci.engine.vertex import (
+from ci.engine.solver.solver import Solver
+from ci.engine.trees.layers import Snapshot, remove_tree
+from ci.engine.vertices.execution import ExecFailed
+from ci.engine.vertices.vertex import (
     DirectoryMount,
     DirectoryRef,
     Exec,

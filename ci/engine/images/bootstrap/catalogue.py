@@ -15,9 +15,9 @@ from ci.engine.images.bootstrap import debian, gitleaks, hadolint, postgres, pyt
 from ci.engine.images.bootstrap.builder import Builder
 from ci.engine.images.bootstrap.recipe import Recipe
 from ci.engine.images.reference import Reference
-from ci.engine.layers import Layer, Snapshot
-from ci.engine.solver import Solver
-from ci.engine.store import Store
+from ci.engine.solver.solver import Solver
+from ci.engine.store.store import Store
+from ci.engine.trees.layers import Layer, Snapshot
 
 __all__ = ["RECIPES", "Catalogue"]
 

@@ -1,0 +1,1 @@
+"""Services and their network: what is started for others to reach."""

@@ -1,0 +1,1 @@
+"""The solver: makes what vertices describe, each once, from the store where it can."""

@@ -1,0 +1,1 @@
+"""What is to be made: immutable descriptions of containers, trees and commands. Pure."""
