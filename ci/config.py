@@ -193,12 +193,6 @@ class Settings(Section):
     cache: Path
     #: TOWPATH_STATE: where environments live.
     state: Path
-    #: TOWPATH_IMAGES: which sources images may come from, in order.
-    images: tuple[Literal["store", "registry", "bootstrap"], ...] = (
-        "store",
-        "registry",
-        "bootstrap",
-    )
     #: TOWPATH_MEMORY, as 512M or 2GiB: what a command may use with all that it starts; 0: any.
     memory_bytes: int = 0
     #: TOWPATH_PROCESSES: how many a command may have.
@@ -217,27 +211,16 @@ class Settings(Section):
         """Settings by these variables (the process's).
 
         Raises:
-            ConfigError: TOWPATH_IMAGES names something else than the three sources, or a limit
-                is no number.
+            ConfigError: a limit is no number.
         """
         env = os.environ if environ is None else environ
         home = Path(env.get("HOME") or "~").expanduser()
         cache = Path(env.get("XDG_CACHE_HOME") or home / ".cache") / "towpath"
         state = Path(env.get("XDG_STATE_HOME") or home / ".local/state") / "towpath"
-        known = ("store", "registry", "bootstrap")
-        images = tuple(filter(None, env.get("TOWPATH_IMAGES", ",".join(known)).split(",")))
-        unknown = [source for source in images if source not in known]
-        if unknown or not images:
-            raise ConfigError(
-                "TOWPATH_IMAGES",
-                got=repr(env["TOWPATH_IMAGES"]),
-                expected=f"a comma-separated list of {', '.join(known)}",
-            )
         return cls.model_validate(
             {
                 "cache": Path(env.get("TOWPATH_CACHE") or cache).absolute(),
                 "state": Path(env.get("TOWPATH_STATE") or state).absolute(),
-                "images": images,
                 "memory_bytes": _limit(env, "TOWPATH_MEMORY", _bytes, "a size, as 512M or 2GiB"),
                 "processes": _limit(env, "TOWPATH_PROCESSES", int, "a number"),
                 "open_files": _limit(env, "TOWPATH_OPEN_FILES", int, "a number"),

@@ -78,11 +78,6 @@ def test_settings_follow_the_xdg_folders_and_towpaths_own_variables():
     assert settings.in_ci
 
 
-def test_an_unknown_image_source_is_refused():
-    with pytest.raises(ConfigError, match="store, registry, bootstrap"):
-        Settings.from_environment({"TOWPATH_IMAGES": "store,docker"})
-
-
 @pytest.mark.parametrize(
     ("text", "size"), [("512M", 512 << 20), ("2GiB", 2 << 30), ("1kb", 1024), ("7", 7), ("", 0)]
 )
