@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
+
+#: The same examples each time, so that what failed fails again; without --need-all, new ones.
+settings.register_profile("repeatable", derandomize=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,6 +28,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if soak:
         config.hook.pytest_deselected(items=soak)
         items[:] = [item for item in items if item not in soak]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test module makes settings of its own."""
+    if config.getoption("--need-all"):
+        settings.load_profile("repeatable")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -168,6 +168,7 @@ async def hosted(folder: Path, cache: Path, patch: pytest.MonkeyPatch) -> AsyncI
         _bind(made, "FunctionCall", own)
         _bind(made, "Workspace", {"directory": host.workspace_directory})
         _bind(made, "Query", {"currentFunctionCall": host.current_call})
+        _bind_loaders(made)
         return made
 
     def context(**parts: Any) -> Context:
@@ -198,3 +199,12 @@ def _bind(made: GraphQLSchema, type_: str, functions: Mapping[str, Any]) -> None
     assert isinstance(kind, GraphQLObjectType)
     for name, function in functions.items():
         schema._bind(type_, name, kind.fields[name], function)
+
+
+def _bind_loaders(made: GraphQLSchema) -> None:
+    """Load by ID what the engine alone does not serve, too."""
+    query = made.type_map["Query"]
+    assert isinstance(query, GraphQLObjectType)
+    for name, field in query.fields.items():
+        if load := schema._LOAD.fullmatch(name):
+            field.resolve = schema._loader(load[1])
