@@ -35,11 +35,14 @@ def tell(
     Args:
         answers: Of all steps of the run.
         files: Which files differ between an input and what it was.
-        wanted: Name of a stage, or part of a command: only those, and cached ones too.
+        wanted: Name of a stage, or part of a command: only those, cached ones too, and what ran
+            before them and made them run.
         zone: The moment of the run's end, in the zone to tell times in; None is the local one.
     """
     chosen = [each for each in answers if _is_wanted(each.step, wanted)]
-    if not wanted:
+    if wanted:
+        chosen = _with_causes(chosen, answers)
+    else:
         chosen = [each for each in chosen if each.cause is not Cause.CACHED]
     ran = sum(each.cause is not Cause.CACHED for each in answers)
     lines = [_headline(ran, len(answers))]
@@ -57,6 +60,20 @@ def tell(
 
 def _is_wanted(step: Step, wanted: str) -> bool:
     return not wanted or wanted == step.stage or wanted in " ".join(step.command)
+
+
+def _with_causes(chosen: Sequence[Answer], answers: Sequence[Answer]) -> list[Answer]:
+    """These, and those that made them run again, as far back as it goes; in the run's order."""
+    ran = {each.step.key: each for each in answers if each.cause is not Cause.CACHED}
+    found = {id(each) for each in chosen}
+    pending = list(chosen)
+    while pending:
+        for change in pending.pop().changes:
+            cause = ran.get(change.new.made_by) if change.new else None
+            if cause is not None and id(cause) not in found:
+                found.add(id(cause))
+                pending.append(cause)
+    return [each for each in answers if id(each) in found]
 
 
 def _headline(ran: int, total: int) -> str:

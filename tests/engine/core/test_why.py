@@ -161,6 +161,8 @@ async def test_what_a_step_before_made_is_named_with_that_step(
     text = told(store)
     assert "copy to /got (made by: echo two > /out/made):\n    modified  made" in text
     assert "the step before it ran again: cat /got/made" in text
+    # Whoever asks for the last one is told of the first, too.
+    assert told(store, "ls") == text
 
 
 async def test_without_a_change_it_is_said_why_the_store_has_no_result(
