@@ -113,10 +113,11 @@ def free_ports(count: int) -> list[int]:
     """Ports of 127.0.0.1 that nothing listens on, below those that the kernel gives out.
 
     The same ones each time, where they are free: so the copies are the same, and their stages
-    come from the store.
+    come from the store. Tests that run at once choose among others.
     """
     found: list[int] = []
-    for port in range(18081, 19081):
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    for port in range(18081 + 300 * worker, 19081 + 300 * worker):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

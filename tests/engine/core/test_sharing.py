@@ -140,7 +140,10 @@ def test_processes_that_want_the_same_run_it_once(root: Path) -> None:
 
 
 def test_what_a_killed_process_had_claimed_is_run_by_the_next(root: Path) -> None:
-    first = "echo up; [ -e /volume/twice ] || { touch /volume/twice; sleep 600; }"
+    # Whoever has said "up" has also told the next one not to wait.
+    first = (
+        "if [ -e /volume/twice ]; then echo up; else touch /volume/twice; echo up; sleep 600; fi"
+    )
     with others(root, first, first) as (holder, waiter):
         holder.go()
         assert holder.line() == "said up"
