@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import os
 import subprocess
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from tests.loopback_http import answering
 
 __all__ = ["GitServer", "Repository", "serving"]
 
@@ -98,15 +99,8 @@ def serving(folder: Path) -> Iterator[GitServer]:
     """A server while the context lasts."""
     git = GitServer(folder)
     handler = type("Handler", (_Handler,), {"git": git})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        git.port = server.server_port
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield git
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(handler) as git.port:
+        yield git
 
 
 class _Handler(BaseHTTPRequestHandler):

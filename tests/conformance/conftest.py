@@ -27,17 +27,9 @@ def session(tmp_path_factory):
     if "DAGGER_SESSION_PORT" in os.environ:
         yield
         return
-    from anyio.from_thread import start_blocking_portal
+    from tests.sdk_session import embedded_session
 
-    from ci.engine.session import Session
-
-    with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(Session()) as session,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in session.environment().items():
-            patch.setenv(name, value)
+    with embedded_session():
         yield
 
 

@@ -19,6 +19,7 @@ import pytest
 from ci.engine.services import network as network_module
 from ci.engine.services.egress import Egress
 from ci.engine.services.network import HostNetwork, Place, private_network
+from tests.loopback_http import answering
 
 T = TypeVar("T")
 
@@ -191,12 +192,8 @@ class Quiet(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def origin():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
+    with answering(Quiet) as port:
+        yield port
 
 
 async def ask(proxy_port: int, request: str) -> bytes:

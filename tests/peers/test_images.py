@@ -21,6 +21,7 @@ from ci.engine.images.layout import flatten
 from tests.engine.api.test_registries import give
 from tests.engine.images.conftest import RegistryServer, registry
 from tests.peers.conftest import Docker
+from tests.sdk_session import embedded_session
 
 __all__ = ["registry"]
 
@@ -83,17 +84,7 @@ def call(*args: str | Path, **options: Any) -> str:
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[None]:
-    from anyio.from_thread import start_blocking_portal
-
-    from ci.engine.session import Session
-
-    with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(Session()) as session,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in session.environment().items():
-            patch.setenv(name, value)
+    with embedded_session():
         yield
 
 

@@ -101,13 +101,8 @@ def import_directory(store: Store, path: str, patterns: Patterns) -> Import:
         entries = list(select(tree, root, _without_store(patterns, store, path)))
     except OSError as error:
         raise _unreadable(path, error) from error
-    place = f"{path}\0{patterns.digest}"
     stamp = _fingerprint(root, entries)
-    with store.guard():
-        known = store.get("host", place)
-        if known and known.get("stamp") == stamp and store.has_layers(tuple(known["layers"])):
-            return Import(layer=known["layers"][0], digest=known["digest"])
-        return _Importer(store, known).run(place, root, entries, stamp)
+    return _imported(store, f"{path}\0{patterns.digest}", root, entries, stamp)
 
 
 def _without_store(patterns: Patterns, store: Store, path: str) -> Patterns:
@@ -134,8 +129,13 @@ def import_file(store: Store, path: str) -> Import:
     name = os.path.basename(path)
     root = Entry("/", os.path.dirname(path), parent, (os.path.dirname(path),))
     entries = [(name, Entry("/" + name, os.path.realpath(path), status))]
-    place = f"file\0{path}"
-    stamp = _fingerprint(None, entries)
+    return _imported(store, f"file\0{path}", root, entries, _fingerprint(None, entries))
+
+
+def _imported(
+    store: Store, place: str, root: Entry, entries: list[tuple[str, Entry]], stamp: str
+) -> Import:
+    """The layer of the last import from this place, where the stamp is the same; else a new one."""
     with store.guard():
         known = store.get("host", place)
         if known and known.get("stamp") == stamp and store.has_layers(tuple(known["layers"])):

@@ -6,7 +6,6 @@ import http.server
 import os
 import socket
 import sys
-import threading
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import dagger
 import pytest
 
 from ci.engine.session import Session
+from tests.loopback_http import answering
 
 CI = Path(sys.executable).with_name("ci")
 
@@ -211,18 +211,14 @@ async def test_a_bound_exec_reaches_the_outside_by_a_proxy_and_its_service_witho
         def log_message(self, *_: object) -> None:
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_address[1]}")
+    with answering(Proxy) as port:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
         bound = base.with_service_binding("web", serving(base, 7006, unique).as_service())
         script = (
             "hp=${http_proxy#http://}; exec 3<>/dev/tcp/${hp%:*}/${hp#*:}; "
             "printf 'GET http://far.example/x HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3; echo $no_proxy"
         )
         output = await bound.with_exec(["bash", "-c", f"{script} # {unique}"]).stdout()
-        server.shutdown()
-        thread.join()
     assert "asked for http://far.example/x" in output
     assert ",web," in output
 

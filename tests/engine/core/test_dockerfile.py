@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 import tarfile
-import threading
 from collections.abc import Iterator
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from ci.engine.vertices.execution import ExecEvent, ExecFailed, ExecFinished
 from ci.engine.vertices.vertex import DirectoryRef, FileRef, HostDirectory, ImageRoot, Patterns
 from ci.errors import CiError
 from tests.engine.core.conftest import PLAIN
+from tests.loopback_http import answering
 
 PLATFORM = "linux/amd64"
 
@@ -365,12 +365,8 @@ def url() -> Iterator[str]:
         def log_request(self, code: object = "", size: object = "") -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with answering(Handler) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 HELLO = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -36,6 +35,7 @@ from ci.engine.vertices.vertex import (
 )
 from ci.errors import CiError
 from tests.engine.core.conftest import PLAIN, sh
+from tests.loopback_http import answering
 
 
 def files(**contents: str) -> Tree:
@@ -298,12 +298,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server() -> Iterator[str]:
     Handler.requests.clear()
     Handler.content = b"one"
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with answering(Handler) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 async def test_a_download_is_a_file_and_is_fetched_again_only_when_it_changed(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from ci.engine.store.store import Store
 from ci.engine.trees.download import Download, DownloadError
 from tests.engine.sources.conftest import Connect
 from tests.fake_clock import FakeClock
+from tests.loopback_http import answering
 
 SECRET = "Bearer s3cr3t-0f-the-test"
 
@@ -78,17 +78,8 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def running() -> Iterator[Site]:
     site = Site()
-    with ThreadingHTTPServer(
-        ("127.0.0.1", 0), type("Handler", (Handler,), {"site": site})
-    ) as server:
-        site.port = server.server_port
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield site
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(type("Handler", (Handler,), {"site": site})) as site.port:
+        yield site
 
 
 @pytest.fixture

@@ -11,9 +11,8 @@ from typing import TypeAlias
 
 import dagger
 import pytest
-from anyio.from_thread import start_blocking_portal
 
-from ci.engine.session import Session
+from tests.sdk_session import embedded_session
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,13 +32,7 @@ def session() -> Iterator[None]:
     if "DAGGER_SESSION_PORT" in os.environ:
         yield
         return
-    with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(Session()) as session,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        for name, value in session.environment().items():
-            patch.setenv(name, value)
+    with embedded_session():
         yield
 
 
