@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import uuid
+from pathlib import Path
 
 import dagger
 import pytest
@@ -124,9 +125,12 @@ def greeter(tmp_path):
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield path
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join()
+        try:
+            yield path
+        finally:
+            Path(path).unlink()
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 LISTEN = "use IO::Socket::UNIX; print IO::Socket::UNIX->new(Peer => $ARGV[0])->getline"

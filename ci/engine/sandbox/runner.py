@@ -85,8 +85,11 @@ class Process:
     #: Open while the end of init is awaited; -1 before and after.
     init_fd: int = -1
     killed: bool = False
+    #: As bubblewrap tells it; it tells nothing of a command that a signal ended before its start.
     exit_code: int | None = None
     error: Exception | None = None
+    #: The last signal that was sent to the command; 0 for none.
+    _signalled: int = 0
     _popen: subprocess.Popen[bytes] | None = None
     _status: bytearray = field(default_factory=bytearray)
     _open: set[int] = field(default_factory=set)
@@ -123,6 +126,13 @@ class Process:
         for pid in _children(self.init_pid) if self.init_pid else []:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
+                self._signalled = number
+
+    def _outcome(self) -> Ended:
+        code = self.exit_code
+        if code is None and self._signalled:
+            code = 128 + self._signalled
+        return Ended(exit_code=None if self.killed else code, killed=self.killed, error=self.error)
 
 
 def _children(pid: int) -> list[int]:
@@ -263,8 +273,7 @@ class Runner:
             os.close(fd)
         if not process._open:  # noqa: SLF001
             self._processes.discard(process)
-            code = None if process.killed else process.exit_code
-            self._tell(process, Ended(exit_code=code, killed=process.killed, error=process.error))
+            self._tell(process, process._outcome())  # noqa: SLF001
 
     def _watch_stream(self, process: Process, pipe: IO[bytes], stream: Stream) -> None:
         fd = os.dup(pipe.fileno())

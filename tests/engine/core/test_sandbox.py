@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import queue
 import re
 import shutil
 import signal
@@ -20,6 +21,7 @@ from ci.engine.sandbox.argv import Mode
 from ci.engine.sandbox.box import MissingSandbox, Sandbox, SandboxError
 from ci.engine.sandbox.launcher import CODE
 from ci.engine.sandbox.lent import Host
+from ci.engine.sandbox.runner import Command, Ended, Runner
 from ci.engine.solver.execs import ServiceProcess
 from ci.engine.solver.solver import Solver
 from ci.engine.store.store import Store, StoreError
@@ -391,6 +393,37 @@ class OneService:
 
     async def __aexit__(self, *exc: object) -> None:
         return None
+
+
+#: As bubblewrap does where the command gets a signal before it runs: no word of how it ended.
+SILENT = """
+sh -c 'sleep 60 & wait' &
+echo "{\\"child-pid\\": $!}" > /proc/self/fd/STATUS
+exec >&- 2>&- STATUS>&-
+wait
+"""
+
+
+def test_a_command_that_a_signal_met_before_it_ran_ended_by_that_signal() -> None:
+    status_read, status_write = os.pipe()
+    ended: queue.Queue[Ended] = queue.Queue()
+    script = SILENT.replace("STATUS", str(status_write))
+    runner = Runner()
+    try:
+        process = runner.start(
+            Command(
+                argv=("/bin/bash", "-c", script),
+                status_read=status_read,
+                inherited=(status_write,),
+                on_output=lambda *_: None,
+                on_end=ended.put,
+            )
+        )
+        wait_until(process.is_running)
+        process.signal(signal.SIGTERM)
+        assert ended.get(timeout=30) == Ended(exit_code=128 + signal.SIGTERM, killed=False)
+    finally:
+        runner.close()
 
 
 async def test_bound_services_are_in_the_hosts_file_and_their_variables_give_way(
