@@ -1,7 +1,6 @@
 """``ci``: the functions of ``Ci`` as commands, without Docker. Prints, and maps exit codes.
 
-Data goes to stdout, everything else to stderr. Exit codes: 0 passed, 1 the code is at fault, 2 the
-tool or the machine is (or nothing can be said), 64 bad usage or configuration, 130 interrupted.
+Data goes to stdout, everything else to stderr. Exit codes are those of ``ci.exits``.
 """
 
 from __future__ import annotations
@@ -15,14 +14,10 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
 
-from ci import engine_commands, log
+from ci import engine_commands, exits, log
 from ci.errors import CiError, ConfigError, foremost
 
 __all__ = ["main"]
-
-#: What a shell gives a command that SIGINT ended: 128 and the signal's number.
-INTERRUPTED = 130
-ERRORED = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,13 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _run(tokens)
     except CiError as error:
         print(f"ci: {error}", file=sys.stderr)
-        code = error.exit_code or ERRORED
+        code = error.exit_code or exits.ERRORED
     except KeyboardInterrupt:
         print("ci: interrupted", file=sys.stderr)
-        code = INTERRUPTED
+        code = exits.INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        code = exits.PASSED
     except Exception as error:  # noqa: BLE001 - the last resort: a bug of ours
         code = _unexpected(error)
     sys.exit(code)
@@ -77,7 +72,7 @@ def _run(tokens: Sequence[str]) -> int:
         raise _misused(error) from None
     except BaseExceptionGroup as group:
         raise foremost(group, (KeyboardInterrupt, CiError)) from None
-    return result if isinstance(result, int) else 0
+    return result if isinstance(result, int) else exits.PASSED
 
 
 def _misused(error: CycloptsError) -> ConfigError:
@@ -98,4 +93,4 @@ def _unexpected(error: Exception) -> int:
         f"hint: this is a fault of Towpath; its traceback is in {file.name}",
         file=sys.stderr,
     )
-    return ERRORED
+    return exits.ERRORED

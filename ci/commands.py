@@ -15,7 +15,7 @@ import anyio.to_thread
 from anyio.abc import TaskStatus
 from cyclopts import App, Parameter
 
-from ci import surroundings
+from ci import exits, surroundings
 from ci.clock import SystemClock
 from ci.config import Settings
 from ci.connection import Connection, connected
@@ -35,8 +35,6 @@ __all__ = ["register", "within_engine"]
 
 #: Where records go, in the caller's folder.
 RUNS = Path(".towpath/runs")
-INTERRUPTED = 130
-ERRORED = 2
 
 Project = Annotated[str, Parameter(help="Only this project's environments.")]
 Name = Annotated[str, Parameter(help="The environment.")]
@@ -67,7 +65,7 @@ async def within_engine(
     stop, feed = Stop(), Feed()
     told: list[str] = []
     display = Display.of(json=json, plain=plain or settings.in_ci, no_color=settings.no_color)
-    code = 0
+    code: int = exits.PASSED
     async with anyio.create_task_group() as group:
         await group.start(_obey_signals, stop)
         async with connected(
@@ -85,7 +83,7 @@ async def within_engine(
                 except NotPassedError as error:
                     code = error.exit_code
         group.cancel_scope.cancel()
-    return INTERRUPTED if stop.reason else code
+    return exits.INTERRUPTED if stop.reason else code
 
 
 def _is_news(text: str, told: Sequence[str], *, json: bool) -> bool:
@@ -168,7 +166,7 @@ def _environments(*, project: Project = "") -> int:
         print("no environments on this machine", file=sys.stderr)
     for status in found:
         print(_line(status))
-    return 0
+    return exits.PASSED
 
 
 def _line(status: EnvironmentStatus) -> str:
@@ -187,9 +185,9 @@ def _rollback(name: Name, *, project: Project = "") -> int:
     record = anyio.run(delivery.rollback, found.project, name)
     if record.outcome is Outcome.PASSED and record.release:
         print(f"{name} answers with {record.release.version} at {record.url}")
-        return 0
+        return exits.PASSED
     print(f"ci: {name} was not rolled back: {record.reason}", file=sys.stderr)
-    return ERRORED
+    return exits.ERRORED
 
 
 def _stop(name: Name, *, project: Project = "") -> None:
@@ -233,4 +231,8 @@ def _doctor() -> int:
         print(f"{check.health.value:<8} {check.name:<{width}}  {check.found}")
         if check.hint:
             print(f"{'':8} {'':{width}}  hint: {check.hint}")
-    return ERRORED if any(check.health is doctor.Health.MISSING for check in checks) else 0
+    return (
+        exits.ERRORED
+        if any(check.health is doctor.Health.MISSING for check in checks)
+        else exits.PASSED
+    )

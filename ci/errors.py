@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ci import exits
+
 __all__ = ["CiError", "ConfigError", "StageErrored", "StageFailed", "StageSkipped", "foremost"]
 
 
@@ -12,9 +14,8 @@ class CiError(Exception):
     ``subject: got X; expected Y`` and, on a line of its own, ``hint: Z``.
     """
 
-    #: Exit code of the ``ci`` command when this error ends it: 2 is "the tool or machine is at
-    #: fault", see ``ci.values.Status``.
-    exit_code = 2
+    #: Exit code of the ``ci`` command when this error ends it.
+    exit_code: int = exits.ERRORED
 
     def __init__(self, subject: str, *, got: str = "", expected: str = "", hint: str = "") -> None:
         self.subject = subject
@@ -36,13 +37,13 @@ class CiError(Exception):
 class ConfigError(CiError):
     """The configuration or the command line is wrong; nothing was run."""
 
-    exit_code = 64
+    exit_code = exits.MISUSED
 
 
 class StageFailed(CiError):
     """Raised by a stage when the code under test is at fault."""
 
-    exit_code = 1
+    exit_code = exits.FAILED
 
 
 class StageErrored(CiError):
@@ -52,7 +53,7 @@ class StageErrored(CiError):
 class StageSkipped(CiError):
     """Raised by a stage that does not apply here; the subject is the reason."""
 
-    exit_code = 0
+    exit_code = exits.PASSED
 
 
 def foremost(

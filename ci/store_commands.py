@@ -10,11 +10,11 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from ci import exits
 from ci.config import Settings
 
 __all__ = ["register"]
 
-_ERRORED = 2
 _GIB = 1024**3
 
 
@@ -84,7 +84,7 @@ def _check() -> int:
     )
     if found.unknown:
         print(f"{found.unknown} layers were read for the first time", file=sys.stderr)
-    return _ERRORED if found.damaged else 0
+    return exits.ERRORED if found.damaged else exits.PASSED
 
 
 def _why(

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import structlog
 
+from ci import exits
 from ci.clock import Clock
 from ci.deploy.protocol import Condition, Instance, Router, Smoke, Target
 from ci.deploy.rollout import Phase, Rollout, advance, fail, resume
@@ -61,7 +62,7 @@ class Conductor:
                 await self._steps[rollout.phase](rollout)
             except CiError as error:
                 _log.warning("rollout.step_failed", phase=rollout.phase, error=str(error))
-                outcome = Outcome.FAILED if error.exit_code == 1 else Outcome.ERRORED
+                outcome = Outcome.FAILED if error.exit_code == exits.FAILED else Outcome.ERRORED
                 rollout = fail(rollout, f"{rollout.phase}: {error}", outcome)
             else:
                 _log.info("rollout.step_done", phase=rollout.phase, new=rollout.new.name)

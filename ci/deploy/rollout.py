@@ -22,6 +22,7 @@ from collections.abc import Collection, Mapping
 from enum import StrEnum
 from itertools import pairwise
 
+from ci import exits
 from ci.deploy.protocol import Instance
 from ci.errors import CiError
 from ci.values import Outcome, Value
@@ -90,7 +91,7 @@ _BACK = (Phase.RETURNING, Phase.EMPTYING, Phase.DISCARDING)
 class RolloutError(CiError):
     """The rollout cannot do that in the phase it is in."""
 
-    exit_code = 64
+    exit_code = exits.MISUSED
 
 
 class Rollout(Value):

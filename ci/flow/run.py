@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ci import exits
 from ci.errors import CiError
 from ci.flow.product import Product
 from ci.gates.protocol import worst
@@ -20,6 +21,7 @@ _OUTCOMES = {
     Status.FAILED: Outcome.FAILED,
     Status.ERRORED: Outcome.ERRORED,
 }
+_EXIT_CODES = {Outcome.PASSED: exits.PASSED, Outcome.FAILED: exits.FAILED}
 
 
 class NotPassedError(CiError):
@@ -68,8 +70,8 @@ class Run:
 
 
 def exit_code_of(outcome: Outcome) -> int:
-    """Passed 0, failed 1, and 2 for all that says nothing about the code."""
-    return {Outcome.PASSED: 0, Outcome.FAILED: 1}.get(outcome, 2)
+    """Passed, failed, and errored for all that says nothing about the code."""
+    return _EXIT_CODES.get(outcome, exits.ERRORED)
 
 
 def judge(

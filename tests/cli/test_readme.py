@@ -16,7 +16,7 @@ import httpx
 import pytest
 import yaml
 
-from ci import cli, signature
+from ci import cli, exits, signature
 from ci.config import parse
 from ci.errors import CiError, ConfigError
 from ci.flow.run import exit_code_of
@@ -94,7 +94,7 @@ def test_the_exit_codes_told_are_those_there_are():
         str(exit_code_of(Outcome.FAILED)): "failed",
         str(exit_code_of(Outcome.ERRORED)): "errored",
         str(ConfigError.exit_code): "wrong",
-        str(cli.INTERRUPTED): "interrupted",
+        str(exits.INTERRUPTED): "interrupted",
     }
     assert CiError.exit_code == exit_code_of(Outcome.INCONCLUSIVE) == 2
 

@@ -32,12 +32,13 @@ FLOORS = (
     # 4
     ("ci.graph", "ci.drawing", "ci.events", "ci.config", "ci.toolchains"),
     # 5
-    ("ci.values", "ci.errors", "ci.clock", "ci.log", "ci.sharing"),
+    ("ci.values", "ci.exits", "ci.errors", "ci.clock", "ci.log", "ci.sharing"),
 )
 ROOT = 2
 #: Rooms of one floor do not import each other, but for these, and on the floors 1 and 2.
 NEIGHBOURS = {
     ("ci.stages", "ci.findings"),
+    ("ci.errors", "ci.exits"),
     ("ci.drawing", "ci.graph"),
     ("ci.drawing", "ci.events"),
 }
