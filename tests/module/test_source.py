@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -70,13 +71,20 @@ def test_the_example_takes_the_library_along():
     assert all(path.exists() for path in taken)
 
 
-def test_a_wheel_has_every_file_of_the_package(tmp_path: Path):
-    program = f"from hatchling.build import build_wheel; print(build_wheel({str(tmp_path)!r}))"
+def test_what_is_built_has_every_file_of_the_package_and_the_licence(tmp_path: Path):
+    program = (
+        "from hatchling.build import build_sdist, build_wheel\n"
+        f"print(build_sdist({str(tmp_path)!r}), build_wheel({str(tmp_path)!r}))"
+    )
     built = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    with zipfile.ZipFile(tmp_path / built.stdout.split()[-1]) as wheel:
-        held = {name for name in wheel.namelist() if name.startswith("ci/")}
+    sdist, wheel = built.stdout.split()[-2:]
+    with zipfile.ZipFile(tmp_path / wheel) as archive:
+        held = set(archive.namelist())
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in held)
+    with tarfile.open(tmp_path / sdist) as archive:
+        assert f"{sdist.removesuffix('.tar.gz')}/LICENSE" in archive.getnames()
     listed = subprocess.run(
         ["git", "-c", "safe.directory=*", "ls-files", "ci"],
         cwd=ROOT,
