@@ -75,7 +75,9 @@ def _entry(
 ) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(name)
     entry.mode = stat.S_IMODE(status.st_mode)
-    first = inodes.setdefault((status.st_dev, status.st_ino), name)
+    first = name
+    if status.st_nlink > 1:
+        first = inodes.setdefault((status.st_dev, status.st_ino), name)
     if stat.S_ISDIR(status.st_mode):
         entry.type = tarfile.DIRTYPE
     elif first != name:

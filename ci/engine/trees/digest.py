@@ -17,7 +17,7 @@ from ci.engine.trees.merged import Entry
 
 __all__ = ["TreeHasher", "entry_head", "file_digest", "lone_file_digest", "owner_of"]
 
-_MAP_FROM = 1 << 20
+_CHUNK = 1 << 17
 _ONE_UID_OWNER = os.geteuid()
 
 
@@ -26,11 +26,8 @@ def file_digest(path: str) -> str:
     hasher = blake3()
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        if os.fstat(fd).st_size >= _MAP_FROM:
-            hasher.update_mmap(path)
-        else:
-            while chunk := os.read(fd, _MAP_FROM):
-                hasher.update(chunk)
+        while chunk := os.read(fd, _CHUNK):
+            hasher.update(chunk)
     finally:
         os.close(fd)
     return hasher.hexdigest()
