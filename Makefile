@@ -41,7 +41,7 @@ system:
 
 # Other people's tools, against which images are tested, and an assembler.
 test-system: system
-	@./.ci/system-packages docker-registry htpasswd:apache2-utils openssl skopeo as:binutils cc:build-essential
+	@./.ci/system-packages docker-registry htpasswd:apache2-utils openssl skopeo slirp4netns as:binutils cc:build-essential
 
 demo: system install
 	$(BIN)/python examples/demo.py

@@ -48,7 +48,8 @@ class Check:
 
 async def examine(settings: Settings) -> Sequence[Check]:
     """Every check, in the order to read them; those on the network run at once."""
-    local = [_python(), _sandbox(), _limits(), await _network(), _disk(settings.cache), _recipes()]
+    local = [_python(), _sandbox(), _limits(), *await _network()]
+    local += [_disk(settings.cache), _recipes()]
     remote: list[Check | None] = [None] * 3
     async with anyio.create_task_group() as group:
         for index, probe in enumerate((_docker_hub, _database, _dagger_cli)):
@@ -104,7 +105,7 @@ def _limits() -> Check:
     )
 
 
-async def _network() -> Check:
+async def _network() -> list[Check]:
     from ci.engine.services.network import (  # noqa: PLC0415 - an extra, maybe not installed
         NetworkUnavailable,
         private_network,
@@ -112,14 +113,19 @@ async def _network() -> Check:
 
     try:
         async with private_network() as network:
-            is_apart = network.is_apart
+            way_out = _way_out(has_gateway=bool(network.resolver))
+            return [_private_network(is_apart=network.is_apart), way_out]
     except NetworkUnavailable as error:
-        return Check(
+        private = Check(
             name="private network",
             health=Health.LIMITED,
             found=error.got or error.subject,
             hint="services use the host's ports: two runs at once may fight over one",
         )
+        return [private]
+
+
+def _private_network(*, is_apart: bool) -> Check:
     if not is_apart:
         return Check(
             name="private network",
@@ -131,6 +137,22 @@ async def _network() -> Check:
         name="private network",
         health=Health.GOOD,
         found="each session has its own, so two runs may use the same ports, and two services too",
+    )
+
+
+def _way_out(*, has_gateway: bool) -> Check:
+    if has_gateway:
+        return Check(
+            name="way out",
+            health=Health.GOOD,
+            found="slirp4netns: commands that bind services reach all that this machine does",
+        )
+    return Check(
+        name="way out",
+        health=Health.LIMITED,
+        found="commands that bind services reach others by an HTTP proxy: "
+        "programs that heed http_proxy, no others (Java, ssh, databases elsewhere)",
+        hint="apt-get install slirp4netns, and see that /dev/net/tun is there",
     )
 
 

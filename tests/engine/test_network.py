@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import ctypes
 import http.server
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from pathlib import Path
 
 import anyio
 import pytest
+import structlog
+import structlog.testing
 
+from ci.engine.services import gateway as gateway_module
 from ci.engine.services import network as network_module
 from ci.engine.services.egress import Egress
+from ci.engine.services.gateway import PROGRAM, RESOLVER
 from ci.engine.services.network import HostNetwork, Place, private_network
+from tests.engine.outer_network import within
 from tests.loopback_http import answering
-
-T = TypeVar("T")
 
 
 async def test_the_same_port_is_free_in_every_private_network():
@@ -87,22 +91,6 @@ async def test_listeners_at_addresses_of_their_own_share_a_port():
 PORT = 5432
 
 
-def within(place: Place, work: Callable[[], T]) -> T:
-    """What the work gives in a thread that lives at the place."""
-    results: list[T] = []
-
-    def run() -> None:
-        assert place.namespaces is not None
-        if ctypes.CDLL(None, use_errno=True).setns(place.namespaces.net, 0) != 0:
-            raise OSError(ctypes.get_errno(), "setns")
-        results.append(work())
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    return results[0]
-
-
 @contextmanager
 def served_in(place: Place, text: bytes) -> Iterator[None]:
     """A server at the place, on all its addresses, that sends the text and hangs up."""
@@ -134,6 +122,65 @@ def ask_from(place: Place, address: str) -> bytes:
         except ConnectionRefusedError:
             return b""
         return asking.recv(100)
+
+
+# -- the way out -----------------------------------------------------------------------------------
+
+
+def from_within(*arguments: str | Path, **environ: str) -> dict[str, str]:
+    """What a place of a network reaches on a machine that is made for it."""
+    kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.engine.outer_network", *arguments],
+        env={**kept, **environ}, capture_output=True, text=True, check=False, timeout=250,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    found: dict[str, str] = json.loads(ran.stdout)
+    return found
+
+
+with_gateway = pytest.mark.skipif(shutil.which(PROGRAM) is None, reason=f"no {PROGRAM}")
+
+
+@as_root
+@with_gateway
+@pytest.mark.parametrize("kernel", ["with bridges", "without"])
+def test_all_protocols_reach_the_outside_by_a_gateway_but_not_the_machines_loopback(
+    tmp_path: Path, kernel: str
+):
+    found = from_within(*([without_bridge(tmp_path)] if kernel == "without" else []))
+    assert found.pop("tcp to the loopback") in {"ConnectionRefusedError", "OSError"}
+    outside = {"tcp": "outside", "udp": "outside", "tcp of another": "outside"}
+    assert found == {"resolver": RESOLVER, "proxy": "", **outside}
+
+
+@as_root
+@with_gateway
+def test_the_machines_own_proxy_is_passed_on_beside_a_gateway():
+    found = from_within(https_proxy="http://192.0.2.1:3128")
+    assert found["resolver"] == RESOLVER
+    assert found["proxy"].startswith("http://198.18.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [("echo 'open: no such device' >&2; exit 1", "open: no such device"), ("", "it ended at once")],
+)
+async def test_a_gateway_that_cannot_run_leaves_the_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, reason: str
+):
+    path = tmp_path / PROGRAM
+    path.write_text(f"#!/bin/sh\n{program}\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with structlog.testing.capture_logs() as logs:
+        async with private_network() as network:
+            assert network.proxy
+            assert not network.resolver
+    assert logs == [
+        {"event": "gateway.unavailable", "log_level": "warning", "program": PROGRAM,
+         "reason": reason}
+    ]  # fmt: skip
 
 
 async def children() -> set[str]:
@@ -169,13 +216,15 @@ async def test_the_network_ends_with_a_parent_that_is_killed(tmp_path):
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=None
     ) as parent:
         assert parent.stdout is not None
-        helper = int(await parent.stdout.receive())
-        watched = os.pidfd_open(helper)
+        helpers = [int(word) for word in (await parent.stdout.receive()).split()]
+        assert len(helpers) == (1 if shutil.which(PROGRAM) is None else 2)
+        watched = [os.pidfd_open(helper) for helper in helpers]
         parent.kill()
         await parent.wait()
-    with anyio.fail_after(5):
-        await anyio.wait_readable(watched)
-    os.close(watched)
+    for descriptor in watched:
+        with anyio.fail_after(60):
+            await anyio.wait_readable(descriptor)
+        os.close(descriptor)
 
 
 class Quiet(http.server.BaseHTTPRequestHandler):
@@ -248,12 +297,18 @@ async def test_the_proxy_answers_bad_requests_with_a_status(request_, status):
     assert answer.split()[1] == status
 
 
-async def test_where_the_kernel_has_no_bridge_all_places_are_one(tmp_path, monkeypatch):
+def without_bridge(folder: Path) -> Path:
+    """The network's helper, as on a kernel that has none."""
     source = network_module._HELPER.read_text()
     assert "            _make_bridge()\n" in source
-    helper = tmp_path / "netns.py"
+    helper = folder / "netns.py"
     helper.write_text(source.replace("            _make_bridge()\n", "            raise OSError\n"))
-    monkeypatch.setattr(network_module, "_HELPER", helper)
+    return helper
+
+
+async def test_where_the_kernel_has_no_bridge_all_places_are_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(network_module, "_HELPER", without_bridge(tmp_path))
+    monkeypatch.setattr(gateway_module, "PROGRAM", "no-such-program")
     async with private_network() as network, network.place("one") as one, network.place() as two:
         assert network.is_private
         assert not network.is_apart

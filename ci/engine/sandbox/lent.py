@@ -92,14 +92,22 @@ class Host:
         self._env = dict(os.environ if env is None else env)
         self._anchors = anchors
 
-    def loan(self, tree: MergedTree, hosts: tuple[tuple[str, str], ...] = ()) -> Loan:
-        """What a container with this root file system gets; ``hosts`` are (address, name)."""
+    def loan(
+        self, tree: MergedTree, hosts: tuple[tuple[str, str], ...] = (), *, resolver: str = ""
+    ) -> Loan:
+        """What a container with this root file system gets.
+
+        Args:
+            tree: Its root file system.
+            hosts: (address, name) of what it is to know.
+            resolver: Address of the name server; empty is the host's own.
+        """
         lines = ["127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback",
                  "127.0.1.1\ttowpath"]  # fmt: skip
         lines += [f"{address}\t{name}" for address, name in hosts]
         files = {
             "/etc/hosts": ("\n".join(lines) + "\n").encode(),
-            "/etc/resolv.conf": self.resolver,
+            "/etc/resolv.conf": _asking(resolver, self.resolver) if resolver else self.resolver,
         }
         env = dict(self.passed)
         if self.certificates:
@@ -184,6 +192,12 @@ class Host:
             line for line in dump.splitlines() if _APT_OPTION.match(line) and ' "";' not in line
         ]
         return ("\n".join(lines) + "\n").encode() if lines else b""
+
+
+def _asking(resolver: str, text: bytes) -> bytes:
+    """The text of a resolv.conf with this name server in place of its own."""
+    kept = [line for line in text.splitlines() if not line.lstrip().startswith(b"nameserver")]
+    return b"\n".join([f"nameserver {resolver}".encode(), *kept]) + b"\n"
 
 
 def _read(path: str) -> bytes:

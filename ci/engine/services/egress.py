@@ -42,6 +42,11 @@ class Egress:
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._proxies = _proxies(os.environ if environ is None else environ)
 
+    @property
+    def forwards(self) -> bool:
+        """It passes on to a proxy that the host itself needs."""
+        return any(name != "no" for name in self._proxies)
+
     @asynccontextmanager
     async def serving(self, listener: socket.socket) -> AsyncIterator[str]:
         """Serve connections to the socket while the context lasts; gives the proxy's URL."""

@@ -9,6 +9,7 @@ sends over CONTROL its address and a socket that listens there. From then on it 
     ``l ADDRESS PORT``  with one that listens there; the address is made its own first
     ``n NAME ADDRESS``  with a namespace of its own, in which it is ADDRESS, joined by the bridge
     ``d NAME``          when that namespace is cut off
+    ``g NAME ROUTER``   when that interface is part of the network, and the router its way out
 
 and it ends when CONTROL is closed, and with its parent.
 
@@ -27,6 +28,7 @@ import sys
 _CLONE_NEWNET = 0x40000000
 _CLONE_NEWUSER = 0x10000000
 _PR_SET_PDEATHSIG = 1
+_SIOCADDRT = 0x890B
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _SIOCSIFADDR = 0x8916
@@ -34,6 +36,9 @@ _SIOCSIFNETMASK = 0x891C
 _SIOCBRADDBR = 0x89A0
 _SIOCBRADDIF = 0x89A2
 _IFF_UP = 0x1
+_RTF_UP_GATEWAY = 0x3
+#: The kernel's rtentry; all that is not named here is zero. Source: linux/route.h.
+_ROUTE = struct.Struct("8x16s16s16sH62x")
 
 #: Of a netlink message. Source: linux/rtnetlink.h, linux/if_link.h, linux/veth.h.
 _RTM_NEWLINK, _RTM_DELLINK = 16, 17
@@ -100,6 +105,19 @@ def _assign(name: str, address: str) -> None:
         _control(request, name, struct.pack("HH4s", socket.AF_INET, 0, socket.inet_aton(value)))
 
 
+def _route(router: str) -> None:
+    """Make the router the way out of the namespace that this process is in."""
+
+    def address(value: str) -> bytes:
+        return struct.pack("HH4s", socket.AF_INET, 0, socket.inet_aton(value))
+
+    anywhere = address("0.0.0.0")  # noqa: S104 - a destination
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        fcntl.ioctl(
+            probe, _SIOCADDRT, _ROUTE.pack(anywhere, address(router), anywhere, _RTF_UP_GATEWAY)
+        )
+
+
 def _make_bridge() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         fcntl.ioctl(probe, _SIOCBRADDBR, _BRIDGE.encode() + b"\0")
@@ -153,8 +171,11 @@ def _make_pair(name: str, address: str, namespace: int) -> None:
     _raise(name)
 
 
-def _new_namespace(name: str, address: str) -> int:
-    """A descriptor of a new namespace on the bridge. This process stays where it was."""
+def _new_namespace(name: str, address: str, router: str) -> int:
+    """A descriptor of a new namespace on the bridge, with its way out, if there is one.
+
+    This process stays where it was.
+    """
     own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         _check(_libc.unshare(_CLONE_NEWNET), "unshare")
@@ -166,6 +187,8 @@ def _new_namespace(name: str, address: str) -> int:
             _check(_libc.setns(made, _CLONE_NEWNET), "setns")
             _assign("eth0", address)
             _raise("eth0")
+            if router:
+                _route(router)
         except OSError:
             os.close(made)
             raise
@@ -198,34 +221,58 @@ def _listen_at(address: str, port: int) -> socket.socket:
     return _listen(address, port)
 
 
-def _answer(request: bytes) -> int | None:
-    """The descriptor that was asked for; None where there is none to give."""
-    verb, *words = request.decode().split()
-    match verb:
-        case "s":
-            return socket.socket(socket.AF_INET, socket.SOCK_STREAM).detach()
-        case "l":
-            return _listen_at(words[0], int(words[1])).detach()
-        case "n":
-            return _new_namespace(words[0], words[1])
-        case _:
-            _netlink(_RTM_DELLINK, 0, _attribute(_IFLA_IFNAME, words[0].encode() + b"\0"))
-            return None
+# -- requests --------------------------------------------------------------------------------------
 
 
-def _serve(control: socket.socket) -> None:
-    """Hand out descriptors until the other side is gone."""
-    while request := control.recv(256):
+class Network:
+    """What is asked for, in the namespace that this process is in."""
+
+    def __init__(self) -> None:
         try:
-            made = _answer(request)
-        except OSError as error:
-            control.send(b"e" + str(error).encode())
-            continue
-        if made is None:
-            control.send(b"f")
-            continue
-        socket.send_fds(control, [b"f"], [made])
-        os.close(made)
+            _make_bridge()
+            self.address = _OWN
+        except OSError:
+            self.address = _LOOPBACK
+        self._router = ""
+
+    def answer(self, request: bytes) -> int | None:
+        """The descriptor that was asked for; None where there is none to give."""
+        verb, *words = request.decode().split()
+        match verb:
+            case "s":
+                return socket.socket(socket.AF_INET, socket.SOCK_STREAM).detach()
+            case "l":
+                return _listen_at(words[0], int(words[1])).detach()
+            case "n":
+                return _new_namespace(words[0], words[1], self._router)
+            case "g":
+                self._add_gateway(words[0], words[1])
+            case "d":
+                _netlink(_RTM_DELLINK, 0, _attribute(_IFLA_IFNAME, words[0].encode() + b"\0"))
+        return None
+
+    def _add_gateway(self, name: str, router: str) -> None:
+        if self.address == _OWN:
+            _control(_SIOCBRADDIF, _BRIDGE, struct.pack("i", socket.if_nametoindex(name)))
+        else:
+            _assign(name, _OWN)
+        _raise(name)
+        _route(router)
+        self._router = router
+
+    def serve(self, control: socket.socket) -> None:
+        """Hand out descriptors until the other side is gone."""
+        while request := control.recv(256):
+            try:
+                made = self.answer(request)
+            except OSError as error:
+                control.send(b"e" + str(error).encode())
+                continue
+            if made is None:
+                control.send(b"f")
+                continue
+            socket.send_fds(control, [b"f"], [made])
+            os.close(made)
 
 
 def main() -> None:
@@ -235,17 +282,13 @@ def main() -> None:
     try:
         _unshare(int(sys.argv[2]) if len(sys.argv) > 2 else None)
         _raise("lo")
-        try:
-            _make_bridge()
-            address = _OWN
-        except OSError:
-            address = _LOOPBACK
-        with _listen(address, 0) as listener:
-            socket.send_fds(control, [b"f" + address.encode()], [listener.fileno()])
+        network = Network()
+        with _listen(network.address, 0) as listener:
+            socket.send_fds(control, [b"f" + network.address.encode()], [listener.fileno()])
     except OSError as error:
         control.send(b"e" + str(error).encode())
         return
-    _serve(control)
+    network.serve(control)
 
 
 if __name__ == "__main__":

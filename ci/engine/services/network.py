@@ -2,7 +2,8 @@
 
 A process that lives in it (``netns.py``) makes sockets there and passes them out: with these the
 engine dials services, listens for them, and serves a proxy through which programs inside reach
-the outside. Where the kernel has bridges, each service and each exec has a namespace of its own
+the outside; a gateway (``gateway.py``), where there is one, serves all else that they speak. Where
+the kernel has bridges, each service and each exec has a namespace of its own
 on it (a ``Place``), so that two services can use the same port too; elsewhere all are in one.
 Namespaces are kept by descriptors that sandboxes join.
 """
@@ -19,9 +20,11 @@ from itertools import count
 from pathlib import Path
 
 import anyio
+import structlog
 from anyio.abc import SocketStream
 
 from ci.engine.services.egress import Egress
+from ci.engine.services.gateway import RESOLVER, ROUTER, gateway
 from ci.engine.vertices.execution import Namespaces
 from ci.errors import CiError
 
@@ -34,9 +37,12 @@ __all__ = [
     "private_network",
 ]
 
+_log = structlog.get_logger(__name__)
 _HELPER = Path(__file__).with_name("netns.py")
 _READY_SECONDS = 10.0
 _LOOPBACK = "127.0.0.1"
+#: Of the gateway.
+_INTERFACE = "tap0"
 #: Addresses of a session's network: those of services, then those of execs. See ``netns.py``.
 _SUBNET = (198, 18)
 _SERVICES, _EXECS = 0x0100, 0x8000
@@ -61,6 +67,8 @@ class Network:
 
     #: URL of the way out, for ``http_proxy``; empty where none is needed.
     proxy: str = ""
+    #: Address of its name server; empty is the host's own. With it, programs need no proxy.
+    resolver: str = ""
     #: No other session can take its ports.
     is_private: bool = False
     #: Each place has ports of its own; else all share one loopback.
@@ -188,13 +196,22 @@ class PrivateNetwork(Network):
                 _, made = await _receive(self._control)
         return made
 
-    async def _tell(self, request: str) -> None:
-        """Have the helper do what gives nothing; where it cannot, there is nothing to do."""
+    async def _tell(self, request: str) -> str:
+        """Have the helper do what gives nothing; why it cannot, or nothing."""
         with anyio.CancelScope(shield=True), suppress(OSError):
             async with self._turn:
                 self._control.send(request.encode())
                 await anyio.wait_readable(self._control)
-                self._control.recv(4096)
+                answer = self._control.recv(4096)
+                return answer[1:].decode()
+        return "the network's helper process has ended"
+
+    async def use_gateway(self, interface: str) -> None:
+        """Make that interface the way out of all places made from here on, if it can be."""
+        if complaint := await self._tell(f"g {interface} {ROUTER}"):
+            _log.warning("gateway.unavailable", reason=complaint)
+        else:
+            self.resolver = RESOLVER
 
 
 @asynccontextmanager
@@ -242,7 +259,12 @@ async def private_network(user_namespace: int | None = None) -> AsyncIterator[Pr
             ) from None
         listener = socket.socket(fileno=descriptor)
         network = PrivateNetwork(ours, _open_namespaces(helper.pid, stack), address)
-        network.proxy = await stack.enter_async_context(Egress().serving(listener))
+        egress = Egress()
+        proxy = await stack.enter_async_context(egress.serving(listener))
+        if await stack.enter_async_context(gateway(helper.pid, _INTERFACE)):
+            await network.use_gateway(_INTERFACE)
+        if egress.forwards or not network.resolver:
+            network.proxy = proxy
         yield network
 
 

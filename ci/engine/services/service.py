@@ -94,6 +94,7 @@ def attachment(network: Network, place: Place, bound: list[tuple[str, Service]])
 
     return Attachment(
         hosts=tuple(dict.fromkeys(hosts)),
+        resolver=network.resolver,
         namespaces=place.namespaces,
         env=_way_out(network, [name for _, name in hosts]),
         broken=broken,

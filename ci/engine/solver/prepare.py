@@ -92,7 +92,8 @@ class Prepared:
         self._descriptors: list[int] = []
         self._root = self._area("/", inputs.root)
         self.account: Account = account(self._root.base, exec_.user)
-        self._loan = host.loan(self._root.base, inputs.attachment.hosts)
+        attached = inputs.attachment
+        self._loan = host.loan(self._root.base, attached.hosts, resolver=attached.resolver)
         self.stdin: int | None = None
         self.plan: Plan
         #: The sandbox closes what the plan names from here on.

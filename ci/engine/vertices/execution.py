@@ -184,6 +184,8 @@ class Attachment:
 
     #: (address, name) lines for /etc/hosts.
     hosts: tuple[tuple[str, str], ...] = ()
+    #: Address of the name server; empty is the host's own.
+    resolver: str = ""
     #: None is the host's network.
     namespaces: Namespaces | None = None
     #: Variables for execs that do not set them, such as ``http_proxy``; in no cache key.

@@ -437,6 +437,16 @@ async def test_bound_services_are_in_the_hosts_file_and_their_variables_give_way
         assert (await solver.run(exec_)).stdout == "127.0.0.9\tdb\ntheirs mine\n"
 
 
+async def test_a_networks_name_server_takes_the_place_of_the_hosts(
+    store: Store, image: ImageRoot, lending: Host
+) -> None:
+    lending.resolver = b"# the host's\nnameserver 192.0.2.53\nsearch example.com\nnameserver ::1\n"
+    services = OneService(Attachment(resolver="198.18.0.3"))
+    async with Solver(store, services=services, host=lending) as solver:
+        said = (await solver.run(sh(image, "cat /etc/resolv.conf"))).stdout
+    assert said == "nameserver 198.18.0.3\n# the host's\nsearch example.com\n"
+
+
 async def test_a_bound_service_that_ends_fails_the_exec(store: Store, image: ImageRoot) -> None:
     ended = anyio.Event()
 
