@@ -1,4 +1,7 @@
-"""Structured logging: dotted past-tense events with fields, to stderr."""
+"""Structured logging: dotted past-tense events with fields, to stderr.
+
+Unless more is asked for, only warnings are told, and as sentences.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ def configure(*, json: bool = False, verbose: bool = False, stream: TextIO | Non
         structlog.processors.JSONRenderer()
         if json
         else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
+        if verbose
+        else _sentence
     )
     structlog.configure(
         processors=[
@@ -34,6 +39,20 @@ def configure(*, json: bool = False, verbose: bool = False, stream: TextIO | Non
         logger_factory=lambda *_: structlog.PrintLogger(stream or sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+def _sentence(_logger: object, _method: str, event: structlog.types.EventDict) -> str:
+    """``warning: image stood in: <what the event says> (field=value)``."""
+    level, name = event.pop("level"), event.pop("event")
+    event.pop("timestamp")
+    hint = event.pop("hint", "")
+    texts = {key: str(value) for key, value in event.items() if value not in (None, "")}
+    said = [text for text in texts.values() if " " in text]
+    rest = [f"{key}={text}" for key, text in texts.items() if " " not in text]
+    words = str(name).replace(".", " ").replace("_", " ")
+    fields = f" ({', '.join(rest)})" if rest else ""
+    line, *more = f"{level}: {': '.join([words, *said])}".splitlines()
+    return "\n".join([line + fields, *more, *([f"hint: {hint}"] if hint else [])])
 
 
 def _file_away(
