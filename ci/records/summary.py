@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ci.records.run import NodeKind, NodeRecord, RunRecord
-from ci.values import Evidence, Finding, Outcome, Status
+from ci.records.verdicts import reasons_told
+from ci.values import Evidence, Finding, Status
 
 __all__ = ["shown", "summarise"]
 
@@ -19,9 +20,8 @@ def summarise(record: RunRecord) -> str:
         lines.append(_node_line(node, width))
         lines += [f"{'':12}{line}" for line in _details(node)]
     for verdict in record.verdicts:
-        reasons = verdict.reasons if verdict.outcome is not Outcome.PASSED else ()
         lines.append(f"  {verdict.outcome.value:<9} gate {verdict.gate}")
-        lines += [f"{'':12}{reason}" for reason in reasons]
+        lines += [f"{'':12}{reason}" for reason in reasons_told(verdict)]
     for delivery in record.deliveries:
         version = f" {delivery.release.version}" if delivery.release else ""
         lines.append(

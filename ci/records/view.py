@@ -210,8 +210,12 @@ def caveats(run: RunRecord) -> Iterator[str]:
             yield f"The small vulnerability database was used: it knows {count} advisories."
     stand_ins = sum(1 for image in run.images if image.stand_in)
     if stand_ins:
-        subject = "1 image was" if stand_ins == 1 else f"{stand_ins} images were"
-        yield f"{subject} not the published one, but a stand-in made from packages."
+        images = (
+            "1 image was not the published one, but a stand-in"
+            if stand_ins == 1
+            else f"{stand_ins} images were not the published ones, but stand-ins"
+        )
+        yield f"{images} made from packages."
     unproven = sorted({look.scanner.name for look in _looks(run) if not look.scanner.proven})
     if unproven:
         yield f"Not proven in this run that it can see: {_listed(unproven)}."

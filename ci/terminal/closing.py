@@ -10,6 +10,7 @@ from rich.text import Text
 from ci.records.folder import REPORT_NAME
 from ci.records.run import RunRecord
 from ci.records.text import clean, duration
+from ci.records.verdicts import reasons_told
 from ci.records.view import caveats
 from ci.terminal.tree import STYLES, Glyphs, pad
 from ci.values import DeliveryRecord, Outcome, Verdict
@@ -44,7 +45,7 @@ def closing(record: RunRecord, folder: Path, glyphs: Glyphs) -> list[Text]:
 def _gate(verdict: Verdict, width: int, glyphs: Glyphs) -> Iterator[Text]:
     state = verdict.outcome.value
     yield _line(glyphs, state, pad(verdict.gate, width), f"gate {state}")
-    for reason in verdict.reasons if verdict.outcome is not Outcome.PASSED else ():
+    for reason in reasons_told(verdict):
         yield Text(f"      {clean(reason)}")
 
 

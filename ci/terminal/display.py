@@ -31,10 +31,10 @@ from ci.events import (
 from ci.flow import Run
 from ci.records.folder import REPORT_NAME
 from ci.records.text import clean, duration
+from ci.records.verdicts import reasons_told
 from ci.terminal.board import Board, Row
 from ci.terminal.closing import closing
 from ci.terminal.tree import Glyphs, draw
-from ci.values import Outcome
 
 __all__ = ["Display", "JsonLines", "LiveTree", "PlainLines"]
 
@@ -172,7 +172,7 @@ class PlainLines(Display):
     def _verdict(self, event: VerdictReached) -> None:
         verdict = event.verdict
         self._say(event.at, verdict.gate, f"gate {verdict.outcome.value}")
-        for reason in verdict.reasons if verdict.outcome is not Outcome.PASSED else ():
+        for reason in reasons_told(verdict):
             self._write(f"{'':12}{clean(reason)}")
 
     def _say(self, at: datetime, name: str, what: str) -> None:

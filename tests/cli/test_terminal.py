@@ -358,7 +358,7 @@ def test_the_summary_ends_with_gates_environments_and_the_report():
 def test_the_summary_names_stand_ins_and_the_small_database():
     text = summary_of(passed_run())
     assert "note: The small vulnerability database was used: it knows 14 advisories." in text
-    assert "note: 2 images were not the published one" in text
+    assert "note: 2 images were not the published ones" in text
 
 
 def test_the_summary_of_a_failure_has_every_reason_and_the_exit_code():
