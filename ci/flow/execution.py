@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 
+from ci import exits
 from ci.clock import Clock, SystemClock
 from ci.events import (
     DeliveryMoved,
@@ -237,7 +238,7 @@ class Execution:
             deliveries=tuple(one.delivery for one in products if one.delivery),
             outcome=verdict.outcome,
             reason=interrupted or (f"only {', '.join(self._asked)}" if self._asked else ""),
-            exit_code=exit_code_of(verdict.outcome),
+            exit_code=exits.INTERRUPTED if interrupted else exit_code_of(verdict.outcome),
         )
         self._sinks(
             RunFinished(

@@ -654,7 +654,7 @@ async def test_a_stop_ends_the_run_soundly_and_says_why() -> None:
     run = await p.run(stop=stop)
     assert statuses(run) == {"hang": "cancelled", "quality": "cancelled", "clean": "passed"}
     assert cleaned == ["done"]
-    assert (run.exit_code, run.record.reason) == (2, "interrupted by Ctrl-C")
+    assert (run.exit_code, run.record.reason) == (130, "interrupted by Ctrl-C")
     assert run.verdict.reasons == ("interrupted by Ctrl-C",)
 
 
