@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -50,7 +51,11 @@ def write_run(
         _point(runs / LATEST, record.id)
     except OSError as error:
         raise CiError(
-            f"{folder}: reports not written", got=str(error), hint="is the disk full?"
+            f"{folder}: reports not written",
+            got=error.strerror or str(error),
+            hint="free some space"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            else "run it in a folder that can be written, with --source=FOLDER",
         ) from error
     return folder
 

@@ -13,7 +13,9 @@ from ci.errors import CiError
 __all__ = ["StoreError", "full_disk", "is_full", "refusals"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
+_REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP}
+#: To make a folder: below one of /proc, at a link that leads nowhere.
+_UNMADE = {errno.ENOENT, errno.EEXIST}
 #: A disk with less free than this, in bytes, is full: file systems keep some blocks back.
 _FULL_BELOW = 1 << 20
 
@@ -40,8 +42,12 @@ def is_full(root: Path) -> bool:
 
 
 @contextmanager
-def refusals(root: Path) -> Iterator[None]:
-    """Turn the operating system's refusals to read or write the store into StoreError."""
+def refusals(root: Path, *, is_made: bool = True) -> Iterator[None]:
+    """Turn the operating system's refusals to read or write the store into StoreError.
+
+    Where the store is only being made, a folder that is not there is a refusal, too.
+    """
+    refused = _REFUSED if is_made else _REFUSED | _UNMADE
     try:
         yield
     except OSError as error:
@@ -55,7 +61,7 @@ def refusals(root: Path) -> Iterator[None]:
                 hint="raise the limit (`ulimit -f`), or name a folder on another file system in "
                 "TOWPATH_CACHE",
             ) from error
-        if error.errno in _REFUSED:
+        if error.errno in refused:
             raise StoreError(
                 f"store {root}",
                 got=f"{error.strerror} ({error.filename})",

@@ -81,7 +81,7 @@ class Store:
         self._numbers = count()
         #: Some process had died.
         self._buried = False
-        with self.guard():
+        with refusals(self.root, is_made=False):
             made = not root.exists()
             layers, blobs = self.root / "l", self.root / "blobs"
             for folder in (layers, blobs, self._records, self._volumes, self._claims):

@@ -120,6 +120,14 @@ def in_a_process(root: Path, *before: str, python: str = sys.executable) -> str:
     return ran.stdout
 
 
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    link = tmp_path / "cache"
+    link.symlink_to(tmp_path / "gone")
+    for root in (link, Path("/proc/cache")):
+        with pytest.raises(StoreError, match="expected a folder that can be read and written"):
+            Store(root)
+
+
 @as_root
 def test_a_read_only_store_is_told(tmp_path: Path) -> None:
     with Store(tmp_path / "cache"):
