@@ -12,10 +12,11 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnknownCommandError
 
 from ci import engine_commands, exits, log
 from ci.errors import CiError, ConfigError, foremost
+from ci.graph import nearest
 
 __all__ = ["main"]
 
@@ -77,6 +78,16 @@ def _run(tokens: Sequence[str]) -> int:
 
 def _misused(error: CycloptsError) -> ConfigError:
     """A complaint of the command line's parser, in our words."""
+    if isinstance(error, UnknownCommandError) and error.unused_tokens and error.app:
+        token = error.unused_tokens[0]
+        known = [name for name in error.app if not name.startswith("-")]
+        near = nearest(token, known)
+        return ConfigError(
+            f"command {token}",
+            got="no command of " + " ".join(["ci", *(error.command_chain or ())]),
+            expected="one of " + ", ".join(sorted(known)),
+            hint=f"did you mean {near}?" if near else "",
+        )
     said = str(error).strip().splitlines()[0].rstrip(".").replace(", ...", "")
     chain = " ".join(["ci", *(error.command_chain or ())])
     return ConfigError(said[0].lower() + said[1:], hint=f"{chain} --help tells what there is")

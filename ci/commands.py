@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import anyio
 import anyio.to_thread
@@ -25,6 +26,7 @@ from ci.flow import NotPassedError, Run, Stop
 from ci.host import Host
 from ci.records.folder import write_run
 from ci.records.ledger import FILE_NAME, Ledger, LedgerEntry
+from ci.records.text import short_digest
 from ci.terminal import Display
 from ci.values import DeliveryRecord, Outcome
 
@@ -90,7 +92,15 @@ def _is_news(text: str, told: Sequence[str], *, json: bool) -> bool:
     """The display has not told it to whoever reads stdout; among events there is no room for it."""
     if told and json:
         return False
-    return not (sys.stdout.isatty() and text.rstrip() in told)
+    return not (text.rstrip() in told and _are_one(sys.stdout, sys.stderr))
+
+
+def _are_one(first: TextIO, second: TextIO) -> bool:
+    """What is written to either arrives at the same place."""
+    try:
+        return os.path.sameopenfile(first.fileno(), second.fileno())
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -164,18 +174,26 @@ def _environments(*, project: Project = "") -> int:
     found = anyio.run(delivery.environments, project)
     if not found:
         print("no environments on this machine", file=sys.stderr)
-    for status in found:
-        print(_line(status))
+    rows = [_cells(status) for status in found]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
     return exits.PASSED
 
 
-def _line(status: EnvironmentStatus) -> str:
+def _cells(status: EnvironmentStatus) -> tuple[str, ...]:
+    """A line of the table."""
     release = status.release
-    what = f"{release.version} {release.digest[:19]}" if release else "nothing"
     health = "stopped" if not status.running else "healthy" if status.healthy else "unhealthy"
-    since = f" since {status.since:%Y-%m-%d %H:%M:%S} UTC" if status.since else ""
-    detail = f" ({status.detail})" if status.detail else ""
-    return f"{status.project}/{status.name}  {status.url}  {what}  {health}{since}{detail}"
+    since = f"since {status.since:%Y-%m-%d %H:%M:%S} UTC" if status.since else ""
+    return (
+        f"{status.project}/{status.name}",
+        status.url,
+        release.version if release else "nothing",
+        short_digest(release.digest) if release else "",
+        health,
+        " ".join(filter(None, (since, f"({status.detail})" if status.detail else ""))),
+    )
 
 
 def _rollback(name: Name, *, project: Project = "") -> int:

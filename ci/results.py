@@ -127,11 +127,14 @@ def _member(kind: Any, word: str) -> Any:  # noqa: ANN401
     names = _names(kind)
     if word not in names:
         near = nearest(word, names)
+        hint = f"did you mean {near!r}?" if near else ""
+        if not hint and Path(word).is_dir():
+            hint = f"a repository is given as --source={word}"
         few = "one of " + ", ".join(names) if len(names) <= _FEW else "a field or function of its"
         raise ConfigError(
             f"{word}: no field of {getattr(kind, '__name__', kind)}",
             expected=few if names else "nothing behind a plain value",
-            hint=f"did you mean {near!r}?" if near else "",
+            hint=hint,
         )
     member = getattr(kind, names[word], None)
     return member if callable(member) else None

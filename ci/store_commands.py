@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from ci import exits
 from ci.config import Settings
@@ -16,6 +17,7 @@ from ci.config import Settings
 __all__ = ["register"]
 
 _GIB = 1024**3
+_NOT_NEGATIVE = Number(gte=0)
 
 
 def register(engine: App) -> None:
@@ -48,9 +50,15 @@ def _df() -> None:
 def _prune(
     *,
     max_gib: Annotated[
-        float | None, Parameter(help="Keep at most so much; else TOWPATH_CACHE_MAX, 20 GiB.")
+        float | None,
+        Parameter(
+            help="Keep at most so much; else TOWPATH_CACHE_MAX, 20 GiB.", validator=_NOT_NEGATIVE
+        ),
     ] = None,
-    days: Annotated[float | None, Parameter(help="Drop what was not used for so long.")] = None,
+    days: Annotated[
+        float | None,
+        Parameter(help="Drop what was not used for so long.", validator=_NOT_NEGATIVE),
+    ] = None,
 ) -> None:
     """Drop what was not used for longest from the engine's store."""
     from ci.engine.store.prune import prune  # noqa: PLC0415 - an extra, and costly to import

@@ -22,7 +22,7 @@ from ci.events import NodeFinished, RunFinished, RunStarted, VerdictReached, par
 from ci.module import Ci
 from ci.records.run import RunRecord
 from ci.values import Status
-from tests.cli.conftest import EXAMPLE, Cli, Ran, edit
+from tests.cli.conftest import CI, EXAMPLE, Cli, Ran, edit
 
 #: On a machine that has no image yet, the first test that needs one waits for it.
 pytestmark = pytest.mark.timeout(600)
@@ -117,7 +117,10 @@ def test_completion_is_made_for_the_usual_shells(shell, says):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["lnit"], r'unknown command "lnit"\. Did you mean "\w+"\?'),
+        (["pipelin"], r"command pipelin: got no command of ci; .*\nhint: did you mean pipeline\?"),
+        (["engine", "dff"], r"command dff: .* ci engine; .*\nhint: did you mean df\?"),
+        (["engine", "prune", "--days=-1"], r'invalid value "-1.0" for --days'),
+        (["lint", "/tmp"], r"/tmp: no field of str: .*\nhint: .* --source=/tmp"),
         (["lint", "--sorce=."], r"--sorce.*expected .*--source.*\nhint: did you mean --source"),
         (["pipeline", "--fail-fats"], r"--fail-fats.*\nhint: did you mean --fail-fast"),
         (["lint", "--source"], r"--source requires an argument\nhint: ci lint --help"),
@@ -209,6 +212,26 @@ def test_a_stage_alone_tells_its_run_on_stderr_and_its_result_on_stdout(ci: Cli)
     record = RunRecord.model_validate_json((folder / "run.json").read_text())
     assert [node.name for node in record.nodes] == ["lint", "quality"]
     assert (folder / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_who_reads_both_streams_is_told_the_result_once(ci: Cli):
+    command = [CI, "lint", f"--source={EXAMPLE}"]
+    said = subprocess.run(
+        command,
+        cwd=ci.folder,
+        env=ci.variables,
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ).stdout
+    assert said.count("gym-api") == 2, said  # as it starts, and as it ends
+
+
+def test_a_link_to_a_repository_stands_for_it(ci: Cli, plain: Path):
+    link = ci.folder / "link"
+    link.symlink_to(plain)
+    assert ci("lint", f"--source={link}").code == ci("lint", f"--source={plain}").code == 0
 
 
 def test_json_is_all_that_is_on_stdout_and_reads_back(ci: Cli):

@@ -54,11 +54,12 @@ def directory(
     gitignore: bool,
     no_git_auto_ignore: bool = False,  # noqa: ARG001 - gitignore says it already
 ) -> DirectoryRef:
-    """A folder of the host, less what is filtered out."""
+    """A folder of the host, less what is filtered out; a link to one stands for it."""
     patterns = Patterns(include=tuple(include), exclude=tuple(exclude), gitignore=gitignore)
-    tree = HostDirectory(
-        path=str(absolute(ctx, path)), patterns=patterns, nonce=ctx.nonce() if no_cache else ""
-    )
+    place = absolute(ctx, path)
+    if place.is_symlink():
+        place = place.resolve()
+    tree = HostDirectory(path=str(place), patterns=patterns, nonce=ctx.nonce() if no_cache else "")
     return DirectoryRef(tree=tree)
 
 
