@@ -215,7 +215,7 @@ def test_a_stage_alone_tells_its_run_on_stderr_and_its_result_on_stdout(ci: Cli)
 
 
 def test_who_reads_both_streams_is_told_the_result_once(ci: Cli):
-    command = [CI, "lint", f"--source={EXAMPLE}"]
+    command = [str(CI), "lint", f"--source={EXAMPLE}"]
     said = subprocess.run(
         command,
         cwd=ci.folder,
