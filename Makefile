@@ -49,7 +49,7 @@ demo: system install
 test: test-system install $(OLD_STAMP)
 	$(BIN)/python -m tests.images
 	$(BIN)/python -m tests.ordinary_user tests.images debian:bookworm-slim
-	$(BIN)/python -m tests.ordinary_user pytest -q -n 2 --dist loadfile tests/conformance
+	$(BIN)/python -m tests.ordinary_user pytest -c pyproject.toml -q -n 2 --dist loadfile tests/conformance
 	$(BIN)/python -m pytest --need-all -m "not peers" -n 2 --dist loadfile --no-loadscope-reorder
 
 # Against Docker, Podman and sshd themselves, each started by the tests and ended with them; as root.

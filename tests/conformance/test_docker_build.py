@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagger
 import pytest
 
-from tests.conformance.conftest import IMAGE
+from .conftest import IMAGE
 
 
 @pytest.fixture

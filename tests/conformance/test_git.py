@@ -8,7 +8,7 @@ from pathlib import Path
 import dagger
 import pytest
 
-from tests.git_server import GitServer, Repository, serving
+from .git_server import GitServer, Repository, serving
 
 pytestmark = pytest.mark.usefixtures("_git")
 

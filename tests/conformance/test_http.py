@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler
 import dagger
 import pytest
 
-from tests.loopback_http import answering
+from .loopback_http import answering
 
 
 @dataclass

@@ -24,8 +24,8 @@ from ci.engine.services import network as network_module
 from ci.engine.services.egress import Egress
 from ci.engine.services.gateway import PROGRAM, RESOLVER
 from ci.engine.services.network import HostNetwork, Place, private_network
+from tests.conformance.loopback_http import answering
 from tests.engine.outer_network import within
-from tests.loopback_http import answering
 
 
 async def test_the_same_port_is_free_in_every_private_network():

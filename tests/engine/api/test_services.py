@@ -14,7 +14,7 @@ import dagger
 import pytest
 
 from ci.engine.session import Session
-from tests.loopback_http import answering
+from tests.conformance.loopback_http import answering
 
 CI = Path(sys.executable).with_name("ci")
 

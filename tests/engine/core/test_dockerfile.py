@@ -21,8 +21,8 @@ from ci.engine.vertices.container import ContainerState
 from ci.engine.vertices.execution import ExecEvent, ExecFailed, ExecFinished
 from ci.engine.vertices.vertex import DirectoryRef, FileRef, HostDirectory, ImageRoot, Patterns
 from ci.errors import CiError
+from tests.conformance.loopback_http import answering
 from tests.engine.core.conftest import PLAIN
-from tests.loopback_http import answering
 
 PLATFORM = "linux/amd64"
 

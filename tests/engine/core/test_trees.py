@@ -34,8 +34,8 @@ from ci.engine.vertices.vertex import (
     Without,
 )
 from ci.errors import CiError
+from tests.conformance.loopback_http import answering
 from tests.engine.core.conftest import PLAIN, sh
-from tests.loopback_http import answering
 
 
 def files(**contents: str) -> Tree:

@@ -12,7 +12,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 
 from ci.engine.session import Session
-from tests.git_server import GitServer, Repository, serving
+from tests.conformance.git_server import GitServer, Repository, serving
 
 Connect = Callable[[], AbstractAsyncContextManager[dagger.Client]]
 

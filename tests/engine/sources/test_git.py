@@ -13,8 +13,8 @@ import anyio.abc
 import dagger
 import pytest
 
+from tests.conformance.git_server import GitServer, Repository
 from tests.engine.sources.conftest import Connect
-from tests.git_server import GitServer, Repository
 
 TOKEN = "s3cr3t-t0k3n-of-the-test"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import dagger
 import pytest
 
-from tests.git_server import Repository
+from tests.conformance.git_server import Repository
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
 

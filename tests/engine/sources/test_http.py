@@ -14,9 +14,9 @@ import pytest
 
 from ci.engine.store.store import Store
 from ci.engine.trees.download import Download, DownloadError
+from tests.conformance.loopback_http import answering
 from tests.engine.sources.conftest import Connect
 from tests.fake_clock import FakeClock
-from tests.loopback_http import answering
 
 SECRET = "Bearer s3cr3t-0f-the-test"
 

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.loopback_http import answering
+from .loopback_http import answering
 
 __all__ = ["GitServer", "Repository", "serving"]
 
