@@ -96,7 +96,7 @@ def test_a_leftover_is_ended_and_a_stranger_with_its_pid_is_not(tmp_path):
         assert process.poll() is None
         record.write_text(said)
         end_leftover(record, owner="nobody")
-        assert process.wait(5) == -signal.SIGTERM
+        assert process.wait(60) == -signal.SIGTERM
     assert launch.identity(process.pid) is None
     assert not record.exists()
 

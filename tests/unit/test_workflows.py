@@ -99,7 +99,7 @@ def test_the_last_step_ends_by_the_verdict(path, verdict, code, tmp_path):
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / "verdict").write_text(verdict)
     done = subprocess.run(
-        ["bash", "-e", "-c", steps(path)[-1]["run"]], cwd=tmp_path, check=False, timeout=10
+        ["bash", "-e", "-c", steps(path)[-1]["run"]], cwd=tmp_path, check=False, timeout=60
     )
     assert done.returncode == code
 

@@ -79,7 +79,7 @@ class Events(list[EngineEvent]):
 
     async def wait_output(self, text: str) -> None:
         """Return once a command has written this line."""
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while not any(isinstance(e, NodeOutput) and e.text == text for e in self):
                 await self._more.wait()
 
@@ -91,9 +91,17 @@ def events() -> Events:
 
 
 @pytest.fixture
-async def session(events: Events, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Session]:
+def healthy_seconds() -> float:
+    """How long ``session`` waits for a service; a test that awaits its end asks for less."""
+    return 120
+
+
+@pytest.fixture
+async def session(
+    events: Events, healthy_seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Session]:
     """A session on the user's store, where the images are, that ``dagger.connection`` finds."""
-    async with Session(on_event=events, healthy_seconds=3) as session:
+    async with Session(on_event=events, healthy_seconds=healthy_seconds) as session:
         for name, value in session.environment().items():
             monkeypatch.setenv(name, value)
         yield session

@@ -210,7 +210,7 @@ async def test_shared_volumes_are_used_by_several_execs_at_once(
     two = sh(
         image, "echo > /cache/b; until test -e /cache/a; do sleep 0.01; done", mounts=(cache(),)
     )
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
             group.start_soon(solver.run, one)
             group.start_soon(solver.run, two)

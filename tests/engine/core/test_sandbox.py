@@ -298,7 +298,7 @@ def sleeping(mark: str) -> bool:
 
 def wait_until(condition: Callable[[], bool]) -> None:
     """Give the kernel a moment: it tells nobody when a grandchild is gone."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         os.sched_yield()
@@ -336,7 +336,7 @@ async def started(solver: Solver, exec_: Exec) -> ServiceProcess:
     ready = anyio.Event()
     solver._on_event = lambda event: ready.set() if "ready" in getattr(event, "text", "") else None
     service = await solver.start(exec_, attachment=Attachment())
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         await ready.wait()
     return service
 

@@ -96,11 +96,11 @@ class RegistryServer:
         self._wait_ready()
 
     def _wait_ready(self) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
                 url = f"{self._scheme}://{self.host}/v2/"
-                with urllib.request.urlopen(url, timeout=5, context=_anyone()):
+                with urllib.request.urlopen(url, timeout=20, context=_anyone()):
                     return
             except HTTPError as answer:
                 answer.close()
@@ -112,7 +112,7 @@ class RegistryServer:
 
     def stop(self) -> None:
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
         self._log.close()
 
 

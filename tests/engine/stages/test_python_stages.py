@@ -90,7 +90,7 @@ from urllib.parse import urlsplit
 def test_the_database_asks_who_comes():
     url = urlsplit(os.environ["DATABASE_URL"])
     assert url.scheme == "postgresql"
-    with socket.create_connection((url.hostname, url.port), timeout=10) as connection:
+    with socket.create_connection((url.hostname, url.port), timeout=60) as connection:
         who = f"user\\0{url.username}\\0database\\0{url.path[1:]}\\0\\0".encode()
         connection.sendall(struct.pack("!II", len(who) + 8, 196608) + who)
         assert connection.recv(1) == b"R"
