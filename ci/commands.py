@@ -18,7 +18,6 @@ from cyclopts import App, Parameter
 
 from ci import exits, surroundings
 from ci.clock import SystemClock
-from ci.config import Settings
 from ci.connection import Connection, connected
 from ci.errors import ConfigError
 from ci.events import Event, ExecFinished, Feed
@@ -27,6 +26,7 @@ from ci.host import Host
 from ci.records.folder import write_run
 from ci.records.ledger import FILE_NAME, Ledger, LedgerEntry
 from ci.records.text import short_digest
+from ci.settings import Settings
 from ci.terminal import Display
 from ci.values import DeliveryRecord, Outcome
 
@@ -71,7 +71,11 @@ async def within_engine(
     async with anyio.create_task_group() as group:
         await group.start(_obey_signals, stop)
         async with connected(
-            settings, feed, workdir=Path.cwd(), stepping_aside=display.stepping_aside
+            settings,
+            feed,
+            source=source,
+            workdir=Path.cwd(),
+            stepping_aside=display.stepping_aside,
         ) as connection:
             with (
                 _surroundings(settings, connection, display, feed, stop, source, told) as around,

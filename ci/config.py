@@ -1,4 +1,4 @@
-"""Configuration: ci.toml and the environment, read here and nowhere else.
+"""Configuration: ci.toml, read here and nowhere else.
 
 Every key has a default, so that a repository without ci.toml is served too. What is wrong is
 told with the file, the line and the nearest known key.
@@ -7,16 +7,23 @@ told with the file, the line and the nearest known key.
 from __future__ import annotations
 
 import difflib
-import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
+from ci import sizes
 from ci.errors import ConfigError
 from ci.values import Severity
 
@@ -24,6 +31,7 @@ __all__ = [
     "Build",
     "Config",
     "Database",
+    "Engine",
     "Environment",
     "Gates",
     "Project",
@@ -32,10 +40,10 @@ __all__ = [
     "Section",
     "SecurityGate",
     "Service",
-    "Settings",
     "Stage",
     "Waiver",
     "parse",
+    "read",
 ]
 
 #: The name of the file, in the top folder of the source.
@@ -45,6 +53,21 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 User = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*(:\w[\w.-]*)?$")]
+
+
+def _size(value: object) -> object:
+    """Bytes of a size that is written out; anything else is left to the type."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return sizes.parse(value)
+    except ValueError:
+        raise ValueError(sizes.EXAMPLE) from None
+
+
+#: Bytes, or a size as people write it.
+Size = Annotated[int, BeforeValidator(_size), Field(ge=0, lt=1 << 62)]
+Count = Annotated[int, Field(ge=0, lt=1 << 62)]
 #: Where a secret's value comes from, as `dagger call` writes it.
 SecretSource = Annotated[str, StringConstraints(pattern=r"^(env|file|cmd):.+$")]
 
@@ -170,6 +193,21 @@ class Environment(Section):
     ready_timeout: Seconds = 60.0
 
 
+class Engine(Section):
+    """What each command may use of the machine, on the embedded engine; 0: any.
+
+    A machine's own settings win, see ``ci.settings``.
+    """
+
+    #: With all that it starts.
+    memory: Size = 0
+    processes: Count = 0
+    #: Of one process.
+    open_files: Count = 0
+    #: Until it is killed; services run as long as they are needed.
+    exec_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
 class Config(Section):
     """The whole of ci.toml."""
 
@@ -182,82 +220,25 @@ class Config(Section):
     gates: Gates = Gates()
     waivers: tuple[Waiver, ...] = ()
     database: Database = Database()
+    engine: Engine = Engine()
     #: In the order of delivery.
     environments: Mapping[Name, Environment] = {}
 
 
-class Settings(Section):
-    """What the process environment says, and nothing else does."""
+def read(folder: Path) -> Config:
+    """The configuration in a folder of this machine; where there is no file, all defaults.
 
-    #: TOWPATH_CACHE: the engine's store.
-    cache: Path
-    #: TOWPATH_STATE: where environments live.
-    state: Path
-    #: TOWPATH_MEMORY, as 512M or 2GiB: what a command may use with all that it starts; 0: any.
-    memory_bytes: int = 0
-    #: TOWPATH_PROCESSES: how many a command may have.
-    processes: int = 0
-    #: TOWPATH_OPEN_FILES: how many one process may have.
-    open_files: int = 0
-    #: TOWPATH_EXEC_SECONDS: until a command is killed.
-    exec_seconds: float = 0.0
-    #: NO_COLOR is set and not empty.
-    no_color: bool = False
-    #: CI is set: plain lines even on a terminal.
-    in_ci: bool = False
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Settings by these variables (the process's).
-
-        Raises:
-            ConfigError: a limit is no number.
-        """
-        env = os.environ if environ is None else environ
-        home = Path(env.get("HOME") or "~").expanduser()
-        cache = Path(env.get("XDG_CACHE_HOME") or home / ".cache") / "towpath"
-        state = Path(env.get("XDG_STATE_HOME") or home / ".local/state") / "towpath"
-        return cls.model_validate(
-            {
-                "cache": Path(env.get("TOWPATH_CACHE") or cache).absolute(),
-                "state": Path(env.get("TOWPATH_STATE") or state).absolute(),
-                "memory_bytes": _limit(env, "TOWPATH_MEMORY", _bytes, "a size, as 512M or 2GiB"),
-                "processes": _limit(env, "TOWPATH_PROCESSES", int, "a number"),
-                "open_files": _limit(env, "TOWPATH_OPEN_FILES", int, "a number"),
-                "exec_seconds": _limit(env, "TOWPATH_EXEC_SECONDS", float, "seconds"),
-                "no_color": bool(env.get("NO_COLOR")),
-                "in_ci": env.get("CI", "").lower() not in ("", "0", "false"),
-            }
-        )
-
-    def limits(self) -> dict[str, Any]:
-        """What each command may use, in the words of the engine's ``Limits``."""
-        return {
-            "memory_bytes": self.memory_bytes,
-            "processes": self.processes,
-            "open_files": self.open_files,
-            "seconds": self.exec_seconds,
-        }
-
-
-def _limit(env: Mapping[str, str], name: str, read: Callable[[str], float], expected: str) -> float:
-    """A limit by its variable; 0 where it is not set."""
-    text = env.get(name) or "0"
+    Raises:
+        ConfigError: as ``parse``, or the file cannot be read.
+    """
+    file = folder / FILE_NAME
     try:
-        value = read(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value < 1 << 62:
-        raise ConfigError(name, got=repr(text), expected=expected)
-    return value
-
-
-def _bytes(text: str) -> int:
-    """A size as people write it: powers of 1,024."""
-    found = re.fullmatch(r"(\d+)\s*([kmgt]?)(i?b)?", text.strip().lower())
-    if found is None:
-        raise ValueError(text)
-    return int(found[1]) << 10 * (" kmgt".index(found[2] or " "))
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        text = ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(file), got=str(error), expected="TOML 1.0, in UTF-8") from None
+    return parse(text)
 
 
 def parse(text: str, *, file: str = FILE_NAME) -> Config:
@@ -320,7 +301,7 @@ def _known_part(path: tuple[int | str, ...]) -> tuple[int | str, ...]:
 
 def _expected(message: str) -> str:
     """Pydantic's sentence less its "input should be"."""
-    return re.sub(r"^(input|string|value) should (be|have|match) ", "", message)
+    return re.sub(r"^((input|string|value) should (be|have|match)|value error,) ", "", message)
 
 
 def _known_keys(path: tuple[int | str, ...]) -> list[str]:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import dagger
 
-from ci.config import Settings
 from ci.errors import CiError
 from ci.events import Feed
 from ci.records.run import EngineRecord, ImageRecord
+from ci.settings import Settings
 
 __all__ = ["Connection", "connected", "named_session"]
 
@@ -39,12 +39,18 @@ async def connected(
     settings: Settings,
     feed: Feed,
     *,
+    source: Path,
     workdir: Path,
     stepping_aside: Callable[[], AbstractContextManager[None]],
 ) -> AsyncIterator[Connection]:
     """Within the context ``dagger.dag`` is connected.
 
-    What ``stepping_aside`` gives leaves the terminal to a command while it lasts.
+    Args:
+        settings: Of this machine.
+        feed: Gets what the embedded engine does.
+        source: Folder of the repository, whose ci.toml may limit what commands use.
+        workdir: Where relative host paths start.
+        stepping_aside: Leaves the terminal to a command while what it gives lasts.
 
     Raises:
         CiError: the embedded engine is not installed, or cannot work on this machine.
@@ -54,11 +60,8 @@ async def connected(
             yield Connection(engine=EngineRecord(kind="dagger", version=await dagger.dag.version()))
         return
     try:
-        from ci.engine.sandbox.limits import Limits  # noqa: PLC0415 - an extra, maybe not there
-        from ci.engine.session import (  # noqa: PLC0415 - an extra, which may not be installed
-            API_VERSION,
-            Session,
-        )
+        from ci import embedded  # noqa: PLC0415 - needs an extra, which may not be installed
+        from ci.engine.session import API_VERSION  # noqa: PLC0415 - as above
         from ci.engine.terminal import own_terminal  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
         raise CiError(
@@ -72,12 +75,8 @@ async def connected(
         with own_terminal() as fd, stepping_aside():
             yield fd
 
-    async with Session(
-        cache=settings.cache,
-        workdir=workdir,
-        on_event=feed,
-        terminal=terminal,
-        limits=Limits(**settings.limits()),
+    async with embedded.session(
+        settings, source=source, workdir=workdir, on_event=feed, terminal=terminal
     ) as session:
         os.environ.update(session.environment())
         try:

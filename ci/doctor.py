@@ -13,8 +13,8 @@ from pathlib import Path
 
 import anyio
 
-from ci.config import Settings
 from ci.errors import CiError
+from ci.settings import Settings
 
 __all__ = ["Check", "Health", "examine"]
 

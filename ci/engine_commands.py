@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import anyio
 from cyclopts import App, Parameter
 
 from ci import store_commands
-from ci.config import Settings
+from ci.settings import Settings
 
 __all__ = ["register"]
 
@@ -26,9 +26,14 @@ def _engine_run(
     *command: Annotated[str, Parameter(help="The program.", allow_leading_hyphen=True)],
 ) -> int:
     """Run a program that uses a Dagger SDK on the embedded engine: `ci engine run -- CMD`."""
-    from ci.engine import command as engine  # noqa: PLC0415 - an extra, and costly to import
-    from ci.engine.sandbox.limits import Limits  # noqa: PLC0415 - as above
+    from ci import embedded  # noqa: PLC0415 - an extra, and costly to import
+    from ci.engine import command as engine  # noqa: PLC0415 - as above
+    from ci.engine.terminal import own_terminal  # noqa: PLC0415 - as above
 
     settings = Settings.from_environment()
-    limits = Limits(**settings.limits())
-    return anyio.run(partial(engine.run, command, cache=settings.cache, limits=limits))
+
+    async def within_session() -> int:
+        session = embedded.session(settings, source=Path.cwd(), terminal=own_terminal)
+        return await engine.run(command, session)
+
+    return anyio.run(within_session)

@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from ci import exits
-from ci.config import Settings
+from ci.settings import Settings
 
 __all__ = ["register"]
 
@@ -32,11 +32,11 @@ def _df() -> None:
     """What the engine's store holds, and how large it is."""
     from ci.engine.store.prune import usage  # noqa: PLC0415 - an extra, and costly to import
     from ci.engine.store.store import Store  # noqa: PLC0415 - as above
-    from ci.engine.store.upkeep import limit_of  # noqa: PLC0415 - as above
 
-    with Store(Settings.from_environment().cache) as store:
-        used, limit = usage(store), limit_of(store.root)
-        root = store.root
+    settings = Settings.from_environment()
+    with Store(settings.cache) as store:
+        used = usage(store)
+    limit = settings.cache_max
     print(f"layers   {used.layers:>6} {_gib(used.layer_bytes)}")
     print(f"blobs    {used.blobs:>6} {_gib(used.blob_bytes)}")
     print(f"volumes  {used.volumes:>6} {_gib(used.volume_bytes)}")
@@ -44,7 +44,7 @@ def _df() -> None:
     print(f"total    {'':>6} {_gib(used.total_bytes)}")
     bound = f"{_gib(limit)}, by TOWPATH_CACHE_MAX" if limit is not None else "     none"
     print(f"limit    {'':>6} {bound}")
-    print(f"in {root}", file=sys.stderr)
+    print(f"in {store.root}", file=sys.stderr)
 
 
 def _prune(
@@ -63,12 +63,12 @@ def _prune(
     """Drop what was not used for longest from the engine's store."""
     from ci.engine.store.prune import prune  # noqa: PLC0415 - an extra, and costly to import
     from ci.engine.store.store import Store  # noqa: PLC0415 - as above
-    from ci.engine.store.upkeep import limit_of  # noqa: PLC0415 - as above
 
-    with Store(Settings.from_environment().cache) as store:
+    settings = Settings.from_environment()
+    with Store(settings.cache) as store:
         gone = prune(
             store,
-            max_bytes=limit_of(store.root) if max_gib is None else int(max_gib * _GIB),
+            max_bytes=settings.cache_max if max_gib is None else int(max_gib * _GIB),
             older_than=timedelta(days=days).total_seconds() if days is not None else None,
         )
     print(

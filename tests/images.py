@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import anyio
 import dagger
 
-from ci.engine.session import Session
 from ci.stages.tools import GITLEAKS_IMAGE, POSTGRES_IMAGE, PYTHON_IMAGE, TRIVY_IMAGE
+from tests.sdk_session import user_session
 
 __all__ = ["IMAGES", "fetch"]
 
@@ -31,7 +31,7 @@ IMAGES = (
 
 async def fetch(images: Sequence[str] = IMAGES) -> None:
     """Have all of them in the store; a line on stderr for each that took its time."""
-    async with Session() as session:
+    async with user_session() as session:
         os.environ.update(session.environment())
         async with dagger.connection(), anyio.create_task_group() as tasks:
             await _one(images[0])

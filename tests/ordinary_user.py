@@ -12,7 +12,7 @@ import os
 import sys
 
 from ci.engine.sandbox.box import Sandbox
-from ci.engine.store.store import default_root
+from ci.settings import Settings
 
 __all__ = ["main"]
 
@@ -25,7 +25,7 @@ def main() -> None:
         print("not root: nothing to run once more", file=sys.stderr)  # noqa: T201 - a program
         return
     bwrap = Sandbox().program()
-    os.environ["TOWPATH_CACHE"] = f"{default_root()}-ordinary-user"
+    os.environ["TOWPATH_CACHE"] = f"{Settings.from_environment().cache}-ordinary-user"
     command = [bwrap, "--unshare-user", "--uid", _UID, "--gid", _UID, "--cap-drop", "ALL"]
     command += ["--dev-bind", "/", "/", "--die-with-parent", "--", sys.executable, "-m"]
     os.execv(bwrap, [*command, *sys.argv[1:]])

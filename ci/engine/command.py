@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
 
-from ci.engine.sandbox.limits import Limits
 from ci.engine.session import Session
-from ci.engine.terminal import own_terminal
 from ci.errors import ConfigError
-from ci.events import EngineEvent
 
 __all__ = ["run"]
 
@@ -22,15 +19,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GRACE_SECONDS = 10.0
 
 
-async def run(
-    argv: Sequence[str],
-    *,
-    cache: Path | None = None,
-    workdir: Path | None = None,
-    on_event: Callable[[EngineEvent], None] | None = None,
-    limits: Limits | None = None,
-) -> int:
-    """Run the program within a session; its exit code (128 + n where signal n ended it).
+async def run(argv: Sequence[str], session: Session, *, workdir: Path | None = None) -> int:
+    """Run the program within a session, from its start to its end.
+
+    Returns the program's exit code, 128 + n where signal n ended it.
 
     It inherits standard input and output. SIGINT and SIGTERM go to it, and the session ends
     after it.
@@ -40,9 +32,7 @@ async def run(
     """
     if not argv:
         raise ConfigError("ci engine run", got="no command", expected="ci engine run -- CMD ...")
-    async with Session(
-        cache=cache, workdir=workdir, on_event=on_event, terminal=own_terminal, limits=limits
-    ) as session:
+    async with session:
         try:
             process = await anyio.open_process(
                 list(argv),

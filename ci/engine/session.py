@@ -20,6 +20,7 @@ from ci.clock import Clock, SystemClock
 from ci.engine.api.context import Context
 from ci.engine.images import Images
 from ci.engine.images.oci import Platform
+from ci.engine.images.sources import Sources
 from ci.engine.pulls import ImageUse, Pulls
 from ci.engine.queries import Queries
 from ci.engine.relay import Relay
@@ -30,8 +31,8 @@ from ci.engine.services.services import HEALTHY_SECONDS, Services
 from ci.engine.services.tunnels import Tunnels
 from ci.engine.solver.secrets import Secrets, load_salt
 from ci.engine.solver.solver import Solver
-from ci.engine.store.store import Store, StoreError, default_root
-from ci.engine.store.upkeep import limit_of, tend
+from ci.engine.store.store import Store, StoreError
+from ci.engine.store.upkeep import tend
 from ci.engine.terminal import Borrow, Terminal
 from ci.engine.why.describe import describe
 from ci.engine.why.history import History
@@ -54,7 +55,9 @@ class Session:
     It lives in a task of its own, so it may be left in another task than it was entered in.
 
     Args:
-        cache: the store's folder; the default is the user's (``TOWPATH_CACHE``).
+        cache: the store's folder.
+        cache_max: bytes that it may take up, which is seen to at the end; None: any.
+        sources: where images may come from.
         workdir: where relative host paths start; the default is the current folder.
         on_event: gets what happens, from any thread.
         environ: what ``env://`` secrets are read from; the default is the process's own.
@@ -68,7 +71,9 @@ class Session:
     def __init__(
         self,
         *,
-        cache: Path | None = None,
+        cache: Path,
+        cache_max: int | None = None,
+        sources: Sources | None = None,
         workdir: Path | None = None,
         on_event: Callable[[EngineEvent], None] | None = None,
         environ: Mapping[str, str] | None = None,
@@ -79,6 +84,8 @@ class Session:
         limits: Limits | None = None,
     ) -> None:
         self._cache = cache
+        self._cache_max = cache_max
+        self._sources = sources or Sources()
         self._workdir = (workdir or Path.cwd()).absolute()
         self._on_event = on_event
         self._environ = environ
@@ -146,9 +153,8 @@ class Session:
 
     async def _start(self, stack: AsyncExitStack) -> Server:
         """Bring up the parts; the stack takes them down in reverse order."""
-        store = stack.enter_context(Store(self._cache or default_root()))
-        limit = limit_of(store.root)
-        stack.push_async_callback(_in_thread, partial(tend, store, limit))
+        store = stack.enter_context(Store(self._cache))
+        stack.push_async_callback(_in_thread, partial(tend, store, self._cache_max))
         with store.guard():
             salt = load_salt(store.root / "salt")
         secrets = Secrets(salt, environ=self._environ)
@@ -168,7 +174,7 @@ class Session:
         )
         solver.services = self._services = services
         solver.tunnels = tunnels = await stack.enter_async_context(Tunnels(services))
-        images = Images(store)
+        images = Images(store, sources=self._sources)
         stack.push_async_callback(images.close)
         self._images = Pulls(images, secrets)
         context = Context(

@@ -16,7 +16,8 @@ from ci.deploy.targets.local.processes import Processes, Program
 from ci.engine.images import archive
 from ci.engine.images.resolve import Images, ResolvedImage
 from ci.engine.runtime import Runtime
-from ci.engine.store.store import Store, default_root
+from ci.engine.store.store import Store
+from ci.settings import Settings
 from ci.values import Outcome, Release
 from tests.delivery.plain import PROGRAMS
 from tests.delivery.running import get, processes_of, version_at
@@ -34,7 +35,7 @@ def pack(store: Store, image: ResolvedImage, dest: Path, *extra: Path, **config:
 
 @pytest.fixture
 async def store() -> AsyncIterator[Store]:
-    opened = Store(default_root())
+    opened = Store(Settings.from_environment().cache)
     yield opened
     opened.close()
 

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from ci.engine.images import Images, archive
+from ci.engine.images.sources import Sources
 from ci.engine.runtime import Program, Runtime
 from ci.engine.sandbox.argv import Mode
-from ci.engine.store.store import Store, default_root
+from ci.engine.store.store import Store
 from ci.errors import CiError
+from ci.settings import Settings
 
 MODES = [Mode.ROOT, Mode.ONE_UID] if os.geteuid() == 0 else [Mode.ONE_UID]
 
@@ -221,8 +223,8 @@ def postgres_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import anyio
 
     target = tmp_path_factory.mktemp("postgres") / "postgres.tar"
-    with Store(default_root()) as store:
-        images = Images(store, sources=("store", "bootstrap"))
+    with Store(Settings.from_environment().cache) as store:
+        images = Images(store, sources=Sources(order=("store", "bootstrap")))
         image = anyio.run(images.resolve, "postgres:15-bookworm")
         layers = [store.layer_path(layer) for layer in image.snapshot]
         archive.write(

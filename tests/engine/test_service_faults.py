@@ -14,7 +14,7 @@ import anyio
 import dagger
 import pytest
 
-from ci.engine.session import Session
+from tests.sdk_session import user_session
 
 CI = Path(sys.executable).with_name("ci")
 
@@ -28,7 +28,7 @@ while (my $c = $s->accept) { print $c "$ARGV[1]\n"; close $c }
 @pytest.fixture
 async def base(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[dagger.Container]:
     """A Debian with a shell and perl, in a session that ``dagger.connection`` finds."""
-    async with Session() as session:
+    async with user_session() as session:
         for name, value in session.environment().items():
             monkeypatch.setenv(name, value)
         async with dagger.connection():
@@ -139,7 +139,7 @@ async def test_nothing_is_left_of_services_when_someone_is_killed(unique, whom):
         with anyio.fail_after(120):
             code = await engine.wait()
         assert code == (137 if whom == "the client" else -signal.SIGKILL)
-        async with Session():
+        async with user_session():
             """The next one ends what waits for an engine that was killed while it started it."""
         await wait_until(
             lambda: not processes(f"exec-{unique}") and not processes(f"service-{unique}")

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from ci.engine.store.store import default_root
 from ci.engine.vertices.vertex import DirectoryRef, HostDirectory
+from ci.settings import Settings
 from tests.module.conftest import PYTHONS, ROOT
 from tests.module.host import hosted
 
@@ -85,7 +85,7 @@ async def through_the_module(source: Path, database: Path, scratch: Path) -> Seq
     """`run` of the module, with each SDK."""
     outcomes = []
     with pytest.MonkeyPatch.context() as patch:
-        async with hosted(scratch, default_root(), patch) as host:
+        async with hosted(scratch, Settings.from_environment().cache, patch) as host:
             for name, python in PYTHONS.items():
                 called = await host.call(
                     python,

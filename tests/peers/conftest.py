@@ -22,9 +22,10 @@ from ci.engine.images.oci import Platform
 from ci.engine.pulls import Pulls
 from ci.engine.solver.secrets import Secrets, load_salt
 from ci.engine.solver.solver import Solver
-from ci.engine.store.store import Store, default_root
+from ci.engine.store.store import Store
 from ci.engine.vertices.container import ContainerState
 from ci.engine.vertices.vertex import FileRef, Tarball
+from ci.settings import Settings
 
 BASE = "debian:bookworm-slim"
 _START_SECONDS = 120.0
@@ -115,7 +116,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
 
 async def _export(target: Path) -> dict[str, Any]:
     """Write the image to an archive; its configuration."""
-    with Store(default_root()) as store:
+    with Store(Settings.from_environment().cache) as store:
         secrets = Secrets(load_salt(store.root / "salt"))
         images = Images(store)
         async with Solver(store, secrets=secrets) as solver:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ci.config import Config, Settings, parse
+from ci.config import Config, parse, read
 from ci.errors import ConfigError
 from ci.values import Severity
 
@@ -68,34 +68,39 @@ def test_what_is_wrong_is_told_with_its_line_and_the_nearest_known_key(text, mes
     assert caught.value.exit_code == 64
 
 
-def test_settings_follow_the_xdg_folders_and_towpaths_own_variables():
-    settings = Settings.from_environment({"HOME": "/home/a", "XDG_STATE_HOME": "/state"})
-    assert settings.cache == Path("/home/a/.cache/towpath")
-    assert settings.state == Path("/state/towpath")
-    assert not settings.in_ci
-    settings = Settings.from_environment({"TOWPATH_CACHE": "/c", "CI": "true"})
-    assert settings.cache == Path("/c")
-    assert settings.in_ci
-
-
 @pytest.mark.parametrize(
-    ("text", "size"), [("512M", 512 << 20), ("2GiB", 2 << 30), ("1kb", 1024), ("7", 7), ("", 0)]
-)
-def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
-    assert Settings.from_environment({"TOWPATH_MEMORY": text}).memory_bytes == size
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
+    ("text", "message"),
     [
-        ("TOWPATH_MEMORY", "much"),
-        ("TOWPATH_MEMORY", "-1"),
-        ("TOWPATH_PROCESSES", "1.5"),
-        ("TOWPATH_OPEN_FILES", "-3"),
-        ("TOWPATH_EXEC_SECONDS", "nan"),
-        ("TOWPATH_EXEC_SECONDS", "inf"),
+        (
+            '[engine]\nmemory = "much"',
+            r"ci.toml:2: engine.memory: got 'much'; expected a size, as ",
+        ),
+        ('[engine]\nmemory = "10%"', r"ci.toml:2: engine.memory: got '10%'; expected a size, as "),
+        ("[engine]\nmemory = -1", r"ci.toml:2: engine.memory: got -1; expected greater than or "),
+        (
+            "[engine]\nprocesses = 1.5",
+            r"ci.toml:2: engine.processes: got 1.5; expected a valid int",
+        ),
+        (
+            "[engine]\nexec_seconds = inf",
+            r"ci.toml:2: engine.exec_seconds: got inf; expected a fin",
+        ),
+        ("[engine]\nopen_file = 1", r"ci.toml:2: engine.open_file: .*did you mean 'open_files'\?"),
     ],
 )
-def test_a_limit_that_is_no_number_is_named(name: str, text: str) -> None:
-    with pytest.raises(ConfigError, match=name):
-        Settings.from_environment({name: text})
+def test_a_limit_that_is_none_is_told_with_its_line(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    assert re.match(message, str(caught.value), re.DOTALL), str(caught.value)
+
+
+def test_a_folder_without_the_file_has_the_default_configuration(tmp_path: Path) -> None:
+    assert read(tmp_path) == Config()
+    (tmp_path / "ci.toml").write_text('[engine]\nmemory = "1.5GiB"')
+    assert read(tmp_path).engine.memory == 3 << 29
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ci.toml").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match=r"ci\.toml: got .*; expected TOML 1\.0, in UTF-8"):
+        read(tmp_path)

@@ -7,16 +7,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ci import sizes
 from ci.engine.dockerfile.fault import nearest
 from ci.engine.dockerfile.instructions import MountFlag
 from ci.engine.dockerfile.words import BadWords
 from ci.engine.vertices.vertex import Sharing
 
-__all__ = ["RunMount", "bytes_of", "resolve_mount"]
+__all__ = ["RunMount", "resolve_mount"]
 
 _TYPES = ("bind", "cache", "tmpfs", "secret")
 _NAMES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)\s*([kmgtp]?)i?b?", re.IGNORECASE)
 #: Options that only some types know.
 _ONLY = {
     "from": ("bind", "cache"),
@@ -57,17 +57,16 @@ class RunMount:
     variable: str = ""
 
 
-def bytes_of(text: str) -> int:
-    """Bytes of a size such as ``64m`` or ``1GiB``; units are powers of 1,024.
+def _bytes_of(text: str) -> int:
+    """Bytes of a size.
 
     Raises:
         BadWords: it is none.
     """
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise BadWords(f"size={text}", "a size such as 64m")
-    power = " kmgtp".index(match[2].lower() or " ")
-    return int(float(match[1]) * 1024**power)
+    try:
+        return sizes.parse(text)
+    except ValueError:
+        raise BadWords(f"size={text}", "a size such as 64m") from None
 
 
 def resolve_mount(flag: MountFlag, expand: Callable[[str], str], workdir: str) -> RunMount:
@@ -116,7 +115,7 @@ def resolve_mount(flag: MountFlag, expand: Callable[[str], str], workdir: str) -
         read_only=read_only,
         id=options.get("id") or target,
         sharing=_sharing(options.get("sharing", "shared")),
-        size=(bytes_of(options["size"]) or None) if "size" in options else None,
+        size=(_bytes_of(options["size"]) or None) if "size" in options else None,
         mode=_octal(options["mode"]) if "mode" in options else None,
         owner=_owner(options),
     )

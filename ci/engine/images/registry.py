@@ -29,7 +29,6 @@ from ci.engine.images.documents import (
 from ci.engine.images.endpoint import Endpoint, endpoint
 from ci.engine.images.failures import NotInRegistry, RegistryError, UnreachableRegistry, said
 from ci.engine.images.layout import open_layout
-from ci.engine.images.mirrors import configured_mirrors
 from ci.engine.images.oci import (
     INDEX_TYPES,
     MANIFEST_TYPES,
@@ -72,7 +71,7 @@ class Registry:
 
     Args:
         transport: Makes the requests.
-        mirrors: Registry host to the mirrors to ask first; None is what this machine configures.
+        mirrors: Registry host to the mirrors to ask first.
         clock: Tells how long to wait.
     """
 
@@ -85,7 +84,7 @@ class Registry:
     ) -> None:
         self._clock = clock or SystemClock()
         self._transport = transport or Transport(clock=self._clock)
-        self._mirrors = configured_mirrors() if mirrors is None else mirrors
+        self._mirrors = mirrors or {}
 
     async def close(self) -> None:
         """Close connections."""

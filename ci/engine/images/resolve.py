@@ -18,17 +18,13 @@ from ci.engine.images.credentials import Credentials
 from ci.engine.images.endpoint import Endpoint
 from ci.engine.images.failures import NotInRegistry, UnreachableRegistry
 from ci.engine.images.layout import open_layout
+from ci.engine.images.mirrors import with_dockers
 from ci.engine.images.oci import ImageError, Platform, canonical_json, sha256
 from ci.engine.images.origins import Origins
 from ci.engine.images.pull import Puller, load
 from ci.engine.images.reference import InvalidReferenceError, Reference
 from ci.engine.images.registry import Registry
-from ci.engine.images.sources import (
-    NO_STAND_IN_VARIABLE,
-    Source,
-    configured_sources,
-    may_be_stood_in_for,
-)
+from ci.engine.images.sources import Sources
 from ci.engine.store.store import Store
 from ci.engine.trees.layers import Layer, Snapshot
 
@@ -68,9 +64,9 @@ class Images:
 
     Args:
         store: Where images are kept.
-        sources: What to ask, in this order; None is what this machine configures.
+        sources: Where they may come from.
         catalogue: The stand-ins.
-        registry: The client to use; the default is configured by this machine.
+        registry: The client to use; the default knows the mirrors of ``sources``.
         credentials: Logins; the default are the Docker configuration's.
         clock: Tells how old a stand-in is.
     """
@@ -79,17 +75,17 @@ class Images:
         self,
         store: Store,
         *,
-        sources: Sequence[Source] | None = None,
+        sources: Sources | None = None,
         catalogue: Catalogue | None = None,
         registry: Registry | None = None,
         credentials: Credentials | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._store = store
-        self._sources = configured_sources() if sources is None else sources
+        self._sources = sources or Sources()
         self._clock = clock or SystemClock()
-        self._catalogue = catalogue or Catalogue(store)
-        self._registry = registry or Registry()
+        self._catalogue = catalogue or Catalogue(store, debian_mirror=self._sources.debian_mirror)
+        self._registry = registry or Registry(mirrors=with_dockers(self._sources.mirrors))
         self._credentials = credentials or Credentials()
         self._origins = Origins(store)
 
@@ -125,7 +121,7 @@ class Images:
         if place is not None:
             return await self._pull(reference, wanted, credentials, place)
         complaints: list[str] = []
-        for source in self._sources:
+        for source in self._sources.order:
             if source == "store" and not refresh:
                 found = self._known(reference, wanted)
                 complaints += [] if found else ["the store has not got it"]
@@ -258,11 +254,11 @@ class Images:
         )
 
     def _may_stand_in(self, reference: Reference) -> bool:
-        return "bootstrap" in self._sources and may_be_stood_in_for(reference)
+        return "bootstrap" in self._sources.order and self._sources.may_stand_in(reference)
 
     def _is_due(self, image: ResolvedImage, reference: Reference, platform: Platform) -> bool:
         """A stand-in that the registry has not been asked about lately."""
-        if not image.stand_in or "registry" not in self._sources or reference.digest:
+        if not image.stand_in or "registry" not in self._sources.order or reference.digest:
             return False
         record = self._store.get("reference", _tag_key(reference, platform)) or {}
         asked = record.get("asked")
@@ -335,8 +331,8 @@ class Images:
         refresh: bool,
     ) -> ResolvedImage | None:
         """Built from packages; None, with a complaint, where no recipe fits."""
-        if not may_be_stood_in_for(reference):
-            complaints.append(f"{NO_STAND_IN_VARIABLE} lets nothing stand in for it")
+        if not self._sources.may_stand_in(reference):
+            complaints.append("TOWPATH_NO_STAND_IN_FOR lets nothing stand in for it")
             return None
         recipe = self._catalogue.recipe_for(reference, platform.architecture)
         if recipe is None:

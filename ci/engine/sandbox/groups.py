@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from ci.engine.sandbox.limits import Limits, readable
+from ci import sizes
+from ci.engine.sandbox.limits import Limits
 
 __all__ = ["ControlGroups", "Group"]
 
@@ -63,7 +64,8 @@ class Group:
     def exceeded(self) -> str:
         """Which limit was hit, and what it is; empty: none."""
         if _count(self.folders["memory"] / self.words.kills, "oom_kill"):
-            return f"killed for using more than {readable(self.limits.memory_bytes)} of memory"
+            most = sizes.readable(self.limits.memory_bytes)
+            return f"killed for using more than {most} of memory"
         if self.limits.processes and _count(self.folders["pids"] / self.words.forks, "max"):
             return f"had {self.limits.processes} processes, and may have no more"
         return ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ci.errors import CiError
 
-__all__ = ["LimitExceeded", "Limits", "readable"]
+__all__ = ["LimitExceeded", "Limits"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +49,5 @@ class LimitExceeded(CiError):
         super().__init__(
             f"command {' '.join(cmd)!r}",
             got=f"no end after {seconds:g} s, so it was killed",
-            hint="TOWPATH_EXEC_SECONDS is the limit; 0 is none",
+            hint="the limit is TOWPATH_EXEC_SECONDS, or exec_seconds under [engine] in ci.toml",
         )
-
-
-def readable(size: int) -> str:
-    """Bytes as people write them: ``512 MiB``."""
-    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if size >= 1 << power:
-            return f"{size / (1 << power):.4g} {unit}"
-    return f"{size} bytes"

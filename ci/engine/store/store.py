@@ -47,7 +47,6 @@ __all__ = [
     "Record",
     "Store",
     "StoreError",
-    "default_root",
     "file_sha256",
     "try_lock_volume",
 ]
@@ -56,15 +55,6 @@ _SCHEMA = "v1"
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9._:-]{3,120}")
 #: How long the end of a session waits for new layers to be read.
 _SETTLE_SECONDS = 1.0
-
-
-def default_root(env: dict[str, str] | None = None) -> Path:
-    """``TOWPATH_CACHE``, or ``towpath`` in the XDG cache folder."""
-    values = os.environ if env is None else env
-    if explicit := values.get("TOWPATH_CACHE"):
-        return Path(explicit)
-    cache = values.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
-    return Path(cache) / "towpath"
 
 
 class Store:

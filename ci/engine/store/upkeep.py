@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,11 +11,9 @@ import structlog
 
 from ci.engine.store.prune import Pruned, prune, usage
 from ci.engine.store.store import Store
-from ci.errors import ConfigError
 
-__all__ = ["DEFAULT_LIMIT", "limit_of", "tend"]
+__all__ = ["tend"]
 
-DEFAULT_LIMIT = "20GiB"
 #: A store that is too large is pruned to this part of its limit, so that it is not soon again.
 _DOWN_TO = 0.8
 #: Sizes are estimated from what layers had when they were made; after so long, they are measured.
@@ -26,33 +21,7 @@ _MEASURE_SECONDS = 24 * 3600.0
 #: Between two looks.
 _REST_SECONDS = 60.0
 
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:(%)|([KMGT]?)(?:iB|B)?)", re.IGNORECASE)
-
 _log = structlog.get_logger(__name__)
-
-
-def limit_of(root: Path, environ: Mapping[str, str] | None = None) -> int | None:
-    """Bytes that the store at ``root`` may take up: what TOWPATH_CACHE_MAX says, else 20 GiB.
-
-    It is a size (``20GiB``, ``800M``), a part of the disk (``10%``), or ``none``.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    text = (os.environ if environ is None else environ).get("TOWPATH_CACHE_MAX") or DEFAULT_LIMIT
-    if text.strip().lower() == "none":
-        return None
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        raise ConfigError(
-            "TOWPATH_CACHE_MAX", got=repr(text), expected="a size such as 20GiB, 10% or none"
-        )
-    number, percent, unit = found.groups()
-    if percent:
-        there = next(each for each in (root, *root.parents) if each.exists())
-        return int(float(number) / 100 * shutil.disk_usage(there).total)
-    return int(float(number) * _UNITS[unit.upper()])
 
 
 def tend(store: Store, limit: int | None, *, now: Callable[[], float] = time.time) -> Pruned | None:

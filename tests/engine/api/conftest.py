@@ -14,6 +14,7 @@ import pytest
 
 from ci.engine.session import Session
 from ci.events import EngineEvent, NodeOutput
+from tests.sdk_session import user_session
 
 
 class Client:
@@ -101,7 +102,7 @@ async def session(
     events: Events, healthy_seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Session]:
     """A session on the user's store, where the images are, that ``dagger.connection`` finds."""
-    async with Session(on_event=events, healthy_seconds=healthy_seconds) as session:
+    async with user_session(on_event=events, healthy_seconds=healthy_seconds) as session:
         for name, value in session.environment().items():
             monkeypatch.setenv(name, value)
         yield session

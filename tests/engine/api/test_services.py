@@ -13,8 +13,8 @@ import anyio
 import dagger
 import pytest
 
-from ci.engine.session import Session
 from tests.conformance.loopback_http import answering
+from tests.sdk_session import user_session
 
 CI = Path(sys.executable).with_name("ci")
 
@@ -55,7 +55,7 @@ async def test_two_sessions_run_a_service_at_the_same_port(session, dag, base, u
     held = serving(base, 5432, "first").with_env_variable("U", unique).as_service()
     await held.start()
     async with (
-        Session() as other,
+        user_session() as other,
         await anyio.open_process(
             [sys.executable, "-c", OTHER, SERVER, ASK, unique],
             env={**os.environ, **other.environment()},
@@ -89,7 +89,7 @@ async def test_where_services_share_a_network_a_taken_port_is_an_error_that_name
 ):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    async with Session(private_network=False) as session:
+    async with user_session(private_network=False) as session:
         for name, value in session.environment().items():
             monkeypatch.setenv(name, value)
         async with dagger.connection():

@@ -13,9 +13,10 @@ import pytest
 
 from ci.engine.command import run
 from ci.engine.session import Session
-from ci.engine.store.store import default_root
 from ci.errors import ConfigError
 from ci.events import EngineEvent, ExecFinished, ExecStarted, NodeOutput
+from ci.settings import Settings
+from tests.sdk_session import user_session
 
 
 def processes_with(text: str) -> list[int]:
@@ -130,7 +131,7 @@ async def test_a_cached_exec_is_told_of_too(ask_session, unique):
     events: list[EngineEvent] = []
     for _ in range(2):
         events.clear()
-        async with Session(on_event=events.append) as session:
+        async with user_session(on_event=events.append) as session:
             client = ask_session(session)
             async with client.http:
                 assert await client.data(query % unique) == f"{unique}\n"
@@ -153,7 +154,7 @@ async def test_a_secret_is_in_no_file_of_the_store_and_no_event(dag, base, event
         await ran.with_exec(["sh", "-c", 'echo "$P" >&2; exit 1']).sync()
     assert value not in json.dumps([e.model_dump(mode="json") for e in events])
     holding = []
-    for path in default_root().rglob("*"):
+    for path in Settings.from_environment().cache.rglob("*"):
         is_new = path.is_file() and not path.is_symlink() and path.stat().st_mtime > START
         if is_new and value.encode() in path.read_bytes():
             holding.append(path)
@@ -201,14 +202,14 @@ asyncio.run(main())
 
 
 async def test_a_program_that_knows_nothing_of_us_runs_and_gives_its_exit_code():
-    assert await run([sys.executable, "-c", PROGRAM]) == 7
+    assert await run([sys.executable, "-c", PROGRAM], user_session()) == 7
 
 
-async def test_a_signal_that_ends_the_program_is_128_and_its_number():
-    assert await run(["sh", "-c", "kill -9 $$"]) == 137
+async def test_a_signal_that_ends_the_program_is_128_and_its_number(tmp_path):
+    assert await run(["sh", "-c", "kill -9 $$"], Session(cache=tmp_path)) == 137
 
 
 @pytest.mark.parametrize("argv", [[], ["/no/such/program"]])
-async def test_no_program_is_bad_usage(argv):
+async def test_no_program_is_bad_usage(argv, tmp_path):
     with pytest.raises(ConfigError):
-        await run(argv)
+        await run(argv, Session(cache=tmp_path))

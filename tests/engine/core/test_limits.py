@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ci.engine.sandbox.groups import ControlGroups
-from ci.engine.sandbox.limits import LimitExceeded, Limits, readable
+from ci.engine.sandbox.limits import LimitExceeded, Limits
 from ci.engine.solver.solver import Solver
 from ci.engine.store.store import Store
 from ci.engine.vertices.execution import ExecFailed
@@ -185,10 +185,3 @@ def test_a_hierarchy_without_the_controllers_is_none(version_2) -> None:
     for path in root.glob("**/cgroup.subtree_control"):
         path.write_text("cpu\n")
     assert ControlGroups.open(root, membership) is None
-
-
-@pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 bytes"), (1 << 10, "1 KiB"), (3 << 29, "1.5 GiB"), (1 << 30, "1 GiB")]
-)
-def test_sizes_are_told_as_people_write_them(size: int, text: str) -> None:
-    assert readable(size) == text

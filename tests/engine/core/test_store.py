@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ci.engine.store.prune import prune, usage
-from ci.engine.store.store import Store, StoreError, default_root, try_lock_volume
+from ci.engine.store.store import Store, StoreError, try_lock_volume
 from ci.engine.trees.layers import Layer, make_opaque, make_whiteout
 
 
@@ -136,12 +136,6 @@ def test_temporary_folders_go_when_the_store_is_closed(tmp_path: Path) -> None:
         folder = store.temporary()
         assert folder.stat().st_mode & 0o777 == 0o755
     assert not folder.exists()
-
-
-def test_the_folder_comes_from_the_environment() -> None:
-    assert default_root({"TOWPATH_CACHE": "/a"}) == Path("/a")
-    assert default_root({"XDG_CACHE_HOME": "/b"}) == Path("/b/towpath")
-    assert default_root({}) == Path("~/.cache/towpath").expanduser()
 
 
 @pytest.mark.parametrize("make", [lambda path: path.write_text(""), lambda path: path.touch()])

@@ -11,8 +11,7 @@ import pytest
 from ci.engine.session import Session
 from ci.engine.store.prune import Usage, usage
 from ci.engine.store.store import Store
-from ci.engine.store.upkeep import limit_of, tend
-from ci.errors import ConfigError
+from ci.engine.store.upkeep import tend
 
 MEGABYTE = 1 << 20
 
@@ -90,33 +89,8 @@ def test_what_a_living_process_uses_stays_however_large(filled: Path) -> None:
         assert 0 in kept(store)
 
 
-async def test_a_session_tends_its_store_at_its_end(
-    filled: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TOWPATH_CACHE_MAX", "3M")
-    async with Session(cache=filled):
+async def test_a_session_tends_its_store_at_its_end(filled: Path) -> None:
+    async with Session(cache=filled, cache_max=3 * MEGABYTE):
         pass
     with Store(filled) as store:
         assert usage(store).total_bytes <= 3 * MEGABYTE
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("20GiB", 20 << 30), ("1.5 G", 3 << 29), ("800MB", 800 << 20), ("7", 7), ("none", None)],
-)
-def test_a_limit_is_a_size(tmp_path: Path, text: str, expected: int | None) -> None:
-    assert limit_of(tmp_path, {"TOWPATH_CACHE_MAX": text}) == expected
-    assert limit_of(tmp_path, {}) == 20 << 30
-
-
-def test_a_limit_may_be_a_part_of_the_disk(tmp_path: Path) -> None:
-    half = limit_of(tmp_path / "not/there", {"TOWPATH_CACHE_MAX": "50%"})
-    whole = limit_of(tmp_path, {"TOWPATH_CACHE_MAX": "100%"})
-    assert half is not None
-    assert whole is not None
-    assert 0 < half <= whole // 2 + 1
-
-
-def test_a_limit_that_is_none_of_these_is_an_error_with_the_forms(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="got 'much'; expected a size such as 20GiB"):
-        limit_of(tmp_path, {"TOWPATH_CACHE_MAX": "much"})

@@ -13,7 +13,7 @@ import anyio
 import dagger
 
 from ci.engine.images.layout import open_layout
-from ci.engine.session import Session
+from tests.sdk_session import user_session
 
 SCRIPT = """
 mkdir -p /srv/app; echo data > /srv/app/file; ln /srv/app/file /srv/app/hard
@@ -24,7 +24,7 @@ rm -r /var; mkdir /var; echo $$ > /dev/null; date > /tmp/now; rm /tmp/now
 
 async def main(root: str, dest: str) -> None:
     print(os.geteuid())  # noqa: T201 - a program
-    async with Session() as session:
+    async with user_session() as session:
         os.environ.update(session.environment())
         async with dagger.connection():
             source = dagger.dag.host().directory(root)

@@ -15,9 +15,11 @@ from ci.engine.images.bootstrap.builder import BootstrapError
 from ci.engine.images.bootstrap.catalogue import RECIPES, Catalogue
 from ci.engine.images.bootstrap.wheel import Wheel, WheelError, download
 from ci.engine.images.reference import Reference
+from ci.engine.images.sources import Sources
 from ci.engine.solver.solver import Solver
-from ci.engine.store.store import Store, default_root
+from ci.engine.store.store import Store
 from ci.engine.vertices.vertex import Exec, Expect, ImageRoot
+from ci.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,13 +34,15 @@ def slow(test: F) -> F:
 @pytest.fixture
 async def solver() -> AsyncIterator[Solver]:
     """Over the user's own store, so that a stand-in is built once for all tests and runs."""
-    with Store(default_root()) as store:
+    with Store(Settings.from_environment().cache) as store:
         async with Solver(store) as made:
             yield made
 
 
 async def resolve(solver: Solver, address: str) -> ResolvedImage:
-    return await Images(solver.store, sources=("store", "bootstrap")).resolve(address)
+    return await Images(solver.store, sources=Sources(order=("store", "bootstrap"))).resolve(
+        address
+    )
 
 
 async def sh(solver: Solver, image: ResolvedImage, script: str, user: str = "") -> str:
@@ -123,8 +127,8 @@ async def test_a_sitecustomize_of_the_users_is_still_run(solver: Solver) -> None
 
 @slow
 async def test_building_python_again_gives_the_same_bytes() -> None:
-    with Store(default_root()) as store:
-        images = Images(store, sources=("bootstrap",))
+    with Store(Settings.from_environment().cache) as store:
+        images = Images(store, sources=Sources(order=("bootstrap",)))
         first = await images.resolve("python:3.11-slim-bookworm", refresh=True)
         second = await images.resolve("python:3.11-slim-bookworm", refresh=True)
     assert first.snapshot != second.snapshot
@@ -222,16 +226,14 @@ async def test_without_mmdebstrap_the_error_names_the_package(
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     with pytest.raises(BootstrapError, match="apt-get install mmdebstrap"):
-        await Images(store, sources=("bootstrap",)).resolve("debian:bookworm-slim")
+        await Images(store, sources=Sources(order=("bootstrap",))).resolve("debian:bookworm-slim")
 
 
-async def test_an_unreachable_mirror_is_named_with_what_was_said(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(mirror.MIRROR_VARIABLE, "http://127.0.0.1:9/debian")
+async def test_an_unreachable_mirror_is_named_with_what_was_said(store: Store) -> None:
+    sources = Sources(order=("bootstrap",), debian_mirror="http://127.0.0.1:9/debian")
     with pytest.raises(BootstrapError, match=r"127\.0\.0\.1") as caught:
-        await Images(store, sources=("bootstrap",)).resolve("debian:bookworm-slim")
-    assert mirror.MIRROR_VARIABLE in str(caught.value)
+        await Images(store, sources=sources).resolve("debian:bookworm-slim")
+    assert "TOWPATH_DEBIAN_MIRROR" in str(caught.value)
 
 
 @pytest.mark.slow
@@ -268,7 +270,7 @@ def sources(tmp_path: Path, **files: str) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (folder / name.replace("_", ".")).write_text(text)
-    return mirror.sources_list("bookworm", root=tmp_path, environ={})
+    return mirror.sources_list("bookworm", root=tmp_path)
 
 
 def test_the_hosts_own_mirror_is_used_for_the_images_release(tmp_path: Path) -> None:
@@ -298,10 +300,9 @@ def test_other_peoples_repositories_are_no_mirror(tmp_path: Path, line: str) -> 
     assert not sources(tmp_path, a_list=line + "\n")
 
 
-def test_the_variable_wins(tmp_path: Path) -> None:
+def test_a_mirror_that_is_named_wins(tmp_path: Path) -> None:
     sources(tmp_path, debian_sources=_DEB822)
-    environ = {mirror.MIRROR_VARIABLE: "https://v.test/debian/"}
-    said = mirror.sources_list("bookworm", root=tmp_path, environ=environ)
+    said = mirror.sources_list("bookworm", root=tmp_path, mirror="https://v.test/debian/")
     assert said.splitlines()[::2] == [
         "deb https://v.test/debian bookworm main",
         "deb https://v.test/debian-security bookworm-security main",

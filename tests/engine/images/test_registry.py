@@ -15,6 +15,7 @@ from ci.engine.images.failures import AccessDenied
 from ci.engine.images.layout import open_layout
 from ci.engine.images.oci import ImageError
 from ci.engine.images.registry import Registry
+from ci.engine.images.sources import Sources
 from ci.engine.store.store import Store
 from ci.engine.trees.merged import MergedTree
 from tests.engine.images.conftest import RegistryServer, make_layers
@@ -24,7 +25,7 @@ def images(store: Store, environ: dict[str, str] | None = None, **options: objec
     registry = Registry(mirrors={})
     return Images(
         store,
-        sources=("store", "registry"),
+        sources=Sources(order=("store", "registry")),
         registry=registry,
         credentials=Credentials(environ=environ or {}),
         **options,  # type: ignore[arg-type]

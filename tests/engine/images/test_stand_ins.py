@@ -17,12 +17,11 @@ from ci.engine.images.credentials import Credentials
 from ci.engine.images.oci import ImageError
 from ci.engine.images.reference import Reference
 from ci.engine.images.registry import Registry
-from ci.engine.images.sources import configured_sources, may_be_stood_in_for
+from ci.engine.images.sources import Sources
 from ci.engine.pulls import Pulls
 from ci.engine.solver.secrets import Secrets, load_salt
 from ci.engine.store.store import Store
 from ci.engine.vertices.container import ContainerState
-from ci.errors import ConfigError
 from tests.engine.images.conftest import RegistryServer
 from tests.fake_clock import FakeClock
 
@@ -106,8 +105,8 @@ async def test_a_registry_that_stays_away_is_asked_once_an_hour(store: Store):
 @pytest.mark.parametrize("source", ["registry", "bootstrap"])
 async def test_a_source_that_is_left_out_is_not_used_even_by_the_store(store: Store, source: str):
     assert (await client(store, FakeClock()).resolve(NAME)).stand_in
-    sources = tuple(name for name in ("store", "registry", "bootstrap") if name != source)
-    images = client(store, FakeClock(), sources=sources)
+    order = tuple(name for name in Sources().order if name != source)
+    images = client(store, FakeClock(), sources=Sources(order=order))
     if source == "registry":
         assert (await images.resolve(NAME)).stand_in
     else:
@@ -115,21 +114,16 @@ async def test_a_source_that_is_left_out_is_not_used_even_by_the_store(store: St
             await images.resolve(NAME)
 
 
-@pytest.mark.parametrize("patterns", ["*", "nginx:*, 127.0.0.1:1/team/*", NAME])
-async def test_an_image_can_be_excepted(
-    store: Store, patterns: str, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.mark.parametrize(
+    "patterns", [("*",), ("nginx:*", "127.0.0.1:1/team/*"), (NAME,)], ids="; ".join
+)
+async def test_an_image_can_be_excepted(store: Store, patterns: tuple[str, ...]):
     assert (await client(store, FakeClock()).resolve(NAME)).stand_in
-    monkeypatch.setenv("TOWPATH_NO_STAND_IN_FOR", patterns)
     with pytest.raises(ImageError, match="TOWPATH_NO_STAND_IN_FOR lets nothing stand in"):
-        await client(store, FakeClock()).resolve(NAME)
+        await client(store, FakeClock(), sources=Sources(no_stand_in_for=patterns)).resolve(NAME)
 
 
-def test_sources_and_exceptions_come_from_the_environment():
-    assert configured_sources({}) == ("store", "registry", "bootstrap")
-    assert configured_sources({"TOWPATH_IMAGE_SOURCES": "registry, store"}) == ("registry", "store")
-    with pytest.raises(ConfigError, match=r"'nowhere'; expected store, registry, bootstrap"):
-        configured_sources({"TOWPATH_IMAGE_SOURCES": "store,nowhere"})
+def test_an_image_is_excepted_by_the_name_that_people_call_it() -> None:
     python = Reference.parse("docker.io/library/python:3.11-slim")
-    assert may_be_stood_in_for(python, {"TOWPATH_NO_STAND_IN_FOR": "debian:*"})
-    assert not may_be_stood_in_for(python, {"TOWPATH_NO_STAND_IN_FOR": "debian:*,python:*"})
+    assert Sources(no_stand_in_for=("debian:*",)).may_stand_in(python)
+    assert not Sources(no_stand_in_for=("debian:*", "python:*")).may_stand_in(python)

@@ -22,10 +22,11 @@ from ci.engine.images.failures import (
     RegistryError,
     UnreachableRegistry,
 )
-from ci.engine.images.mirrors import configured_mirrors
+from ci.engine.images.mirrors import with_dockers
 from ci.engine.images.oci import Descriptor, ImageError, Platform
 from ci.engine.images.reference import Reference
 from ci.engine.images.registry import Registry, RemoteImage
+from ci.engine.images.sources import Sources
 from ci.engine.images.transport import Transport
 from ci.engine.store.store import Store
 from ci.errors import ConfigError
@@ -197,7 +198,9 @@ async def test_a_digest_is_never_stood_in_for(store: Store) -> None:
 
 async def test_sources_can_be_left_out(store: Store) -> None:
     fixture = Fixture(lambda _: httpx.Response(200))
-    images = Images(store, sources=("store",), registry=fixture.registry, credentials=NOBODY)
+    images = Images(
+        store, sources=Sources(order=("store",)), registry=fixture.registry, credentials=NOBODY
+    )
     with pytest.raises(ImageError, match="the store has not got it"):
         await images.resolve("debian:bookworm-slim")
     assert fixture.requests == []
@@ -431,19 +434,15 @@ async def test_mirrors_are_asked_first_and_the_registry_last() -> None:
     ]
 
 
-def test_mirrors_come_from_the_environment_and_from_docker(tmp_path: Path) -> None:
+def test_dockers_own_mirrors_come_last(tmp_path: Path) -> None:
     daemon = tmp_path / "daemon.json"
     daemon.write_text(json.dumps({"registry-mirrors": ["https://docker.test"]}))
-    environ = {"TOWPATH_REGISTRY_MIRRORS": "docker.io=https://a.test/x, ghcr.io=b.test"}
-    assert configured_mirrors(environ, docker_daemon=daemon) == {
+    said = {"docker.io": ["https://a.test/x"], "ghcr.io": ["b.test"]}
+    assert with_dockers(said, docker_daemon=daemon) == {
         "docker.io": ["https://a.test/x", "https://docker.test"],
         "ghcr.io": ["b.test"],
     }
-
-
-def test_a_mirror_without_a_registry_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="registry=mirror"):
-        configured_mirrors({"TOWPATH_REGISTRY_MIRRORS": "a.test"}, docker_daemon=tmp_path / "no")
+    assert with_dockers({}, docker_daemon=tmp_path / "no") == {"docker.io": []}
 
 
 @pytest.mark.parametrize(

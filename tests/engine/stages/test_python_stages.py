@@ -10,11 +10,11 @@ import dagger
 import pytest
 
 from ci import stages
-from ci.engine.session import Session
 from ci.errors import ConfigError, StageErrored, StageSkipped
 from ci.events import ExecFinished
 from ci.values import Output, Status
 from tests.engine.stages.conftest import Folder
+from tests.sdk_session import user_session
 
 PYPROJECT = """
 [project]
@@ -448,7 +448,7 @@ async def test_an_edit_of_the_code_installs_nothing_again(tmp_path, monkeypatch)
         await stages.build(source)
         return [command for command in commands if "install" in command]
 
-    async with Session(on_event=note) as session:
+    async with user_session(on_event=note) as session:
         for name, value in session.environment().items():
             monkeypatch.setenv(name, value)
         async with dagger.connection():

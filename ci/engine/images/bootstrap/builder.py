@@ -14,7 +14,7 @@ from ci.engine.images.bootstrap.debootstrap import (
     mmdebstrap_command,
     run_mmdebstrap,
 )
-from ci.engine.images.bootstrap.mirror import MIRROR_VARIABLE, sources_list
+from ci.engine.images.bootstrap.mirror import sources_list
 from ci.engine.images.bootstrap.wheel import Wheel, download, extract
 from ci.engine.images.oci import sha256
 from ci.engine.images.pack import EPOCH
@@ -62,10 +62,13 @@ class BootstrapError(CiError):
 class Builder:
     """Stacks layers in the store. Each step adds at most one."""
 
-    def __init__(self, solver: Solver, base: Snapshot, name: str) -> None:
+    def __init__(
+        self, solver: Solver, base: Snapshot, name: str, *, debian_mirror: str = ""
+    ) -> None:
         self._solver = solver
         self._store = store = solver.store
         self._name = name
+        self._debian_mirror = debian_mirror
         #: Makes every build's scripts its own: none is answered from an earlier one.
         self._nonce = os.urandom(8).hex()
         self._shared = store.temporary()
@@ -92,7 +95,7 @@ class Builder:
         )
         code, output = await run_mmdebstrap(
             command,
-            sources=sources_list(codename),
+            sources=sources_list(codename, mirror=self._debian_mirror),
             bwrap=self._solver.sandbox.program() if one_uid else "",
         )
         if code:
@@ -176,7 +179,7 @@ class Builder:
             f"stand-in {self._name}",
             got=f"{what} ended with {code}:\n{said}",
             hint="Debian's packages come from the mirror in this machine's apt sources; "
-            f"{MIRROR_VARIABLE} names another",
+            "TOWPATH_DEBIAN_MIRROR names another",
         )
 
 

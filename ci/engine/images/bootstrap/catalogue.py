@@ -38,11 +38,17 @@ _log = structlog.get_logger(__name__)
 
 
 class Catalogue:
-    """Recipes and the store in which their results are kept."""
+    """Recipes and the store in which their results are kept.
 
-    def __init__(self, store: Store, recipes: Sequence[Recipe] = RECIPES) -> None:
+    ``debian_mirror`` has the packages; empty: the mirror of the machine's own apt.
+    """
+
+    def __init__(
+        self, store: Store, recipes: Sequence[Recipe] = RECIPES, *, debian_mirror: str = ""
+    ) -> None:
         self._store = store
         self._recipes = recipes
+        self._debian_mirror = debian_mirror
         self._locks: dict[str, anyio.Lock] = {}
 
     def recipe_for(self, reference: Reference, architecture: str) -> Recipe | None:
@@ -74,7 +80,7 @@ class Catalogue:
         started = time.monotonic()
         _log.info("image.bootstrap_started", recipe=recipe.name)
         async with Solver(self._store) as solver:
-            builder = Builder(solver, base, recipe.name)
+            builder = Builder(solver, base, recipe.name, debian_mirror=self._debian_mirror)
             await recipe.build(builder)
         seconds = round(time.monotonic() - started, 1)
         record = {"layers": list(builder.snapshot), "recipe": recipe.name, "seconds": seconds}

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["MIRROR_VARIABLE", "sources_list"]
-
-MIRROR_VARIABLE = "TOWPATH_DEBIAN_MIRROR"
+__all__ = ["sources_list"]
 
 _SUITES = ("{}", "{}-updates", "{}-security")
 _ARCHIVE = re.compile(r"/debian(-security)?/?$")
@@ -26,14 +23,12 @@ class _Source:
     suite: str
 
 
-def sources_list(
-    codename: str, *, root: Path = Path("/"), environ: Mapping[str, str] = os.environ
-) -> str:
+def sources_list(codename: str, *, mirror: str = "", root: Path = Path("/")) -> str:
     """Lines of a sources.list for that Debian release; empty: mmdebstrap's own choice is best.
 
-    ``TOWPATH_DEBIAN_MIRROR`` wins, then the host's apt sources for Debian's archive.
+    ``mirror`` wins, then the host's apt sources for Debian's archive.
     """
-    if mirror := environ.get(MIRROR_VARIABLE, "").rstrip("/"):
+    if mirror := mirror.rstrip("/"):
         return _lines(codename, mirror, f"{mirror}-security")
     main, security = "", ""
     for source in _host_sources(root):
