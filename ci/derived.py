@@ -127,7 +127,7 @@ def _source(typed: Mapping[str, Any]) -> Path:
     Raises:
         ConfigError: it is none.
     """
-    source = Path(typed.get("source") or ".")
+    source = Path(typed.get(signature.SOURCE) or ".")
     if not source.is_dir():
         got = "a file" if source.exists() else "no such folder"
         raise ConfigError(f"--source={source}", got=got, expected="the folder of a repository")

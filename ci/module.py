@@ -14,6 +14,7 @@ from dagger import Doc, dag, field, function, object_type
 from ci import flow, pipeline
 from ci.errors import CiError
 from ci.inputs import IGNORED, read
+from ci.stages.history import with_history_above
 
 __all__ = ["Ci", "Run"]
 
@@ -82,7 +83,7 @@ class Ci:
         Dagger's CLI from v0.20.4 on hides functions of this name: type `dagger -c pipeline` there,
         or `dagger call run verdict`.
         """
-        ended = await _whole(_source(ws, source), database, only, skip, fail_fast=fail_fast)
+        ended = await _whole(await _source(ws, source), database, only, skip, fail_fast=fail_fast)
         return ended.check().summary
 
     @_function("never")
@@ -100,7 +101,7 @@ class Ci:
         `run reports export --path=DIR` keeps the reports of a failed run too; `run verdict` ends
         by the verdict.
         """
-        ended = await _whole(_source(ws, source), database, only, skip, fail_fast=fail_fast)
+        ended = await _whole(await _source(ws, source), database, only, skip, fail_fast=fail_fast)
         return Run(  # type: ignore[call-arg]  # the decorator makes its constructor
             outcome=ended.verdict.outcome.value,
             summary=ended.summary,
@@ -111,65 +112,65 @@ class Ci:
     @_function("session")
     async def format(self, ws: dagger.Workspace, source: Source = None) -> str:
         """Check that the code is formatted."""
-        return await _alone("format", _source(ws, source))
+        return await _alone("format", await _source(ws, source))
 
     @_function("session")
     async def lint(self, ws: dagger.Workspace, source: Source = None) -> str:
         """Lint the code."""
-        return await _alone("lint", _source(ws, source))
+        return await _alone("lint", await _source(ws, source))
 
     @_function("session")
     async def types(self, ws: dagger.Workspace, source: Source = None) -> str:
         """Check the types."""
-        return await _alone("types", _source(ws, source))
+        return await _alone("types", await _source(ws, source))
 
     @_function("session")
     async def sast(self, ws: dagger.Workspace, source: Source = None) -> str:
         """Look for insecure code."""
-        return await _alone("sast", _source(ws, source))
+        return await _alone("sast", await _source(ws, source))
 
     @_function("session")
     async def secrets(self, ws: dagger.Workspace, source: Source = None) -> str:
         """Look for committed secrets, in the history too."""
-        return await _alone("secrets", _source(ws, source))
+        return await _alone("secrets", await _source(ws, source))
 
     @_function("session")
     async def dependencies(
         self, ws: dagger.Workspace, source: Source = None, database: Database = None
     ) -> str:
         """Look for known vulnerabilities in the dependencies."""
-        return await _alone("dependencies", _source(ws, source), database)
+        return await _alone("dependencies", await _source(ws, source), database)
 
     @_function("session")
     async def iac(self, ws: dagger.Workspace, source: Source = None) -> str:
         """Look for misconfiguration in infrastructure as code."""
-        return await _alone("iac", _source(ws, source))
+        return await _alone("iac", await _source(ws, source))
 
     @_function("session")
     async def workflows(self, ws: dagger.Workspace, source: Source = None) -> str:
         """Audit the GitHub Actions workflows."""
-        return await _alone("workflows", _source(ws, source))
+        return await _alone("workflows", await _source(ws, source))
 
     @_function("session")
     async def unit(self, ws: dagger.Workspace, source: Source = None) -> str:
         """Run the unit tests and measure their coverage."""
-        return await _alone("unit", _source(ws, source))
+        return await _alone("unit", await _source(ws, source))
 
     @_function("session")
     async def integration(self, ws: dagger.Workspace, source: Source = None) -> str:
         """Run the integration tests, with the services that they need."""
-        return await _alone("integration", _source(ws, source))
+        return await _alone("integration", await _source(ws, source))
 
     @_function("session")
     async def build(self, ws: dagger.Workspace, source: Source = None) -> dagger.Container:
         """Build the image."""
-        inputs = await read(_source(ws, source))
+        inputs = await read(await _source(ws, source))
         return await pipeline.built(inputs)
 
     @_function("session")
     async def sbom(self, ws: dagger.Workspace, source: Source = None) -> dagger.Directory:
         """Build the image and list what is in it, as CycloneDX and SPDX."""
-        inputs = await read(_source(ws, source))
+        inputs = await read(await _source(ws, source))
         ended = await pipeline.execute(pipeline.alone(inputs, "sbom"), inputs)
         return _folder(ended.check()).directory("sbom")
 
@@ -178,7 +179,7 @@ class Ci:
         self, ws: dagger.Workspace, source: Source = None, database: Database = None
     ) -> str:
         """Build the image and look for known vulnerabilities in it."""
-        return await _alone("scan", _source(ws, source), database)
+        return await _alone("scan", await _source(ws, source), database)
 
     @_function("never")
     async def smoke(
@@ -188,7 +189,7 @@ class Ci:
         source: Source = None,
     ) -> str:
         """Run the smoke tests against a URL."""
-        inputs = await read(_source(ws, source))
+        inputs = await read(await _source(ws, source))
         ended = await pipeline.execute(pipeline.smoke_alone(inputs, url), inputs)
         return ended.check().summary
 
@@ -200,15 +201,17 @@ class Ci:
         form: Annotated[str, Doc("text, mermaid or svg.")] = "text",
     ) -> str:
         """Draw the pipeline."""
-        inputs = await read(_source(ws, source))
+        inputs = await read(await _source(ws, source))
         return pipeline.drawn(pipeline.for_source(inputs), form)
 
 
-def _source(ws: dagger.Workspace, source: dagger.Directory | None) -> dagger.Directory:
-    """The repository to run on, less what tools leave behind."""
-    if source is None:
-        return ws.directory(".", exclude=IGNORED)
-    return dag.directory().with_directory("/", source, exclude=IGNORED)
+async def _source(ws: dagger.Workspace, source: dagger.Directory | None) -> dagger.Directory:
+    """The repository, or the folder of one, to run on, less what tools leave behind."""
+    if source is not None:
+        return dag.directory().with_directory("/", source, exclude=IGNORED)
+    source = ws.directory(".", exclude=IGNORED)
+    # On this machine the folder has its history already: see ci/workspace.py.
+    return await with_history_above(source, ws) if isinstance(ws, dagger.Workspace) else source
 
 
 async def _whole(

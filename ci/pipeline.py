@@ -23,10 +23,11 @@ from ci.findings.waivers import Waiver, Waivers
 from ci.flow import Node, Pipeline, Run
 from ci.gates import Quality, QualityPolicy, Security, SecurityPolicy
 from ci.graph import nearest
-from ci.inputs import Inputs
+from ci.inputs import IGNORED, Inputs
 from ci.records.folder import REPORT_NAME
 from ci.records.report import render
-from ci.records.run import FILE_NAME
+from ci.records.run import FILE_NAME, SourceRecord
+from ci.revision import changed
 from ci.values import DeliveryRecord, Evidence, Output, Status
 
 __all__ = [
@@ -191,7 +192,7 @@ async def execute(
         on_event=around.sinks,
         feed=around.feed,
         stop=around.stop,
-        source=inputs.revision,
+        source=await _source_record(inputs),
         engine=around.engine,
     )
     record = run.record.model_copy(update={"images": tuple(around.images())})
@@ -199,6 +200,12 @@ async def execute(
     if around.keep:
         await around.keep(run)
     return run
+
+
+async def _source_record(inputs: Inputs) -> SourceRecord:
+    """The revision, and whether the source has changes beside it."""
+    dirty = await changed(inputs.source, IGNORED, surroundings.current().folder)
+    return inputs.revision.model_copy(update={"dirty": dirty})
 
 
 def for_source(inputs: Inputs) -> Pipeline:

@@ -20,7 +20,10 @@ from dagger import dag
 from ci.errors import ConfigError
 from ci.workspace import HostWorkspace
 
-__all__ = ["Flag", "bind", "flags", "functions", "summary"]
+__all__ = ["SOURCE", "Flag", "bind", "flags", "functions", "summary"]
+
+#: The argument that names the repository to run on.
+SOURCE = "source"
 
 #: Types of Dagger's that are typed as a text on a command line.
 _TEXTUAL = (dagger.Directory, dagger.File, dagger.Secret)
@@ -97,7 +100,8 @@ def _argument(flag: Flag, value: Any, workspace: HostWorkspace) -> Any:  # noqa:
     if not isinstance(value, str):
         return value
     if flag.kind is dagger.Directory:
-        return workspace.directory(value)
+        take = workspace.directory if flag.name == SOURCE else workspace.without_history
+        return take(value)
     if flag.kind is dagger.File:
         return workspace.file(value)
     if flag.kind is dagger.Secret:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import dagger
 from dagger import dag
+
+from ci.repository import Repository
+from ci.stages.history import History, with_history
 
 __all__ = ["HostWorkspace"]
 
@@ -31,18 +33,18 @@ class HostWorkspace:
         include: list[str] | None = None,
         gitignore: bool | None = None,
     ) -> dagger.Directory:
-        """A folder, with its repository in the place of a link to it.
-
-        Linked working trees and submodules have such a file .git.
-        """
-        place = self.inside(path)
+        """A folder with the history of the repository that it is of, wherever that lies."""
         directory = dag.host().directory(
-            place, exclude=exclude, include=include, gitignore=gitignore
+            self.inside(path), exclude=exclude, include=include, gitignore=gitignore
         )
-        linked = _Linked.of(Path(place))
-        if linked is None:
+        repository = Repository.of(Path(self.inside(path)))
+        if repository is None or not (repository.folder or repository.linked):
             return directory
-        return directory.without_file(".git").with_directory(".git", linked.repository())
+        return with_history(directory, _history(repository))
+
+    def without_history(self, path: str) -> dagger.Directory:
+        """A folder as it is."""
+        return dag.host().directory(self.inside(path))
 
     def file(self, path: str) -> dagger.File:
         """A file."""
@@ -53,30 +55,8 @@ class HostWorkspace:
         return str(self._root / Path(path).expanduser())
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Linked:
-    """What a file .git leads to. Source: gitrepository-layout(5)."""
-
-    #: Holds the working tree's own HEAD.
-    own: Path
-    #: Holds what all working trees have in common: objects and references.
-    common: Path
-
-    @classmethod
-    def of(cls, folder: Path) -> _Linked | None:
-        """None: .git is no link, or leads nowhere."""
-        try:
-            prefix, _, target = (folder / ".git").read_text(encoding="utf-8").partition(": ")
-            own = (folder / target.rstrip("\n")).resolve()
-            if prefix != "gitdir" or not (own / "HEAD").is_file():
-                return None
-            shared = own / "commondir"
-            common = own / shared.read_text(encoding="utf-8").strip() if shared.exists() else own
-        except (OSError, UnicodeDecodeError):
-            return None
-        return cls(own=own, common=common.resolve())
-
-    def repository(self) -> dagger.Directory:
-        """As it would be if the working tree were the repository's only one."""
-        common = dag.host().directory(str(self.common), exclude=_NOT_OURS)
-        return common.with_file("HEAD", dag.host().file(str(self.own / "HEAD")))
+def _history(repository: Repository) -> History:
+    """As it would be if the working tree were the repository's only one."""
+    common = dag.host().directory(str(repository.common), exclude=_NOT_OURS)
+    head = dag.host().file(str(repository.own / "HEAD"))
+    return History(git=common.with_file("HEAD", head), folder=repository.folder)

@@ -72,6 +72,11 @@ class SourceRecord(Value):
     #: Of the project, as it names itself.
     version: str = ""
 
+    def named(self, digits: int) -> str:
+        """The commit by its first digits, and that the source was not quite it; empty for none."""
+        changed = " (with local changes)" if self.dirty else ""
+        return f"{self.commit[:digits]}{changed}" if self.commit else ""
+
 
 class EngineRecord(Value):
     """What executed the stages."""

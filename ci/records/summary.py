@@ -40,7 +40,7 @@ def shown(evidence: Evidence) -> str:
 
 
 def _headline(record: RunRecord) -> str:
-    commit = f" at {record.source.commit[:12]}" if record.source.commit else ""
+    commit = f" at {named}" if (named := record.source.named(12)) else ""
     reason = f": {record.reason}" if record.reason else ""
     return (
         f"{record.pipeline}{commit}: {record.outcome.value} in {record.seconds:.1f} s"

@@ -223,7 +223,7 @@ def caveats(run: RunRecord) -> Iterator[str]:
 
 def _path(run: RunRecord) -> Iterator[Stop]:
     """The commit, the gates, the image and the environments, in the order of the graph."""
-    commit = run.source.commit[:9] or "no commit"
+    commit = run.source.named(9) or "no commit"
     yield Stop(name=run.source.version or commit, state="", kind="source", note=commit)
     outcomes = {verdict.gate: verdict.outcome.value for verdict in run.verdicts}
     for node in run.nodes:

@@ -18,6 +18,7 @@ from dagger import dag
 from ci.errors import StageErrored, StageSkipped
 from ci.findings import sarif
 from ci.stages.batch import REPORT, Command, Ended, batch
+from ci.stages.history import History, history_of
 from ci.stages.proof import SECRETS, require, with_sample
 from ci.stages.scanning import told
 from ci.stages.tools import GITLEAKS_IMAGE
@@ -30,6 +31,8 @@ __all__ = ["secrets"]
 _FILES = "/files/source"
 _PLANTED = "/planted/source"
 _HISTORY = "/history.git"
+#: Stands for a history's working tree, of which nothing is needed.
+_TREE = "/tree"
 _EMPTY = "/empty"
 _RULES = "/etc/towpath-gitleaks.toml"
 _IGNORED = "/etc/towpath-gitleaksignore"
@@ -40,20 +43,23 @@ _OPTIONS = [
 #: What gitleaks says when all is well; any other warning or error means that it left something out.
 _EXPECTED = re.compile(r"WRN leaks found: \d+$")
 _TROUBLE = re.compile(r"^\S+ (?:WRN|ERR|FTL) ")
-#: The repository's owner is whoever the engine says, and is trusted.
-_TRUSTED = {
-    "GIT_CONFIG_COUNT": "1",
+#: The repository's owner is whoever the engine says, and is trusted. From a folder of it, git shows
+#: what changed there, by paths from there.
+_CONFIG = {
+    "GIT_CONFIG_COUNT": "2",
     "GIT_CONFIG_KEY_0": "safe.directory",
     "GIT_CONFIG_VALUE_0": "*",
+    "GIT_CONFIG_KEY_1": "diff.relative",
+    "GIT_CONFIG_VALUE_1": "true",
 }
 #: A repository whose planted secret is gone from its last commit, then a scan of its history.
 _SCAN_PLANTED = f"""
-cp -r {_PLANTED} /planted/history && cd /planted/history
+mkdir -p "/planted/history/$1" && cp -r {_PLANTED}/. "/planted/history/$1" && cd /planted/history
 export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@example.invalid
 export GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@example.invalid
 git init --quiet . && git add --all && git commit --quiet --message planted
 git rm --quiet -r . && git commit --quiet --message removed
-cd {_EMPTY} && export GIT_DIR=/planted/history/.git && exec "$@"
+shift; cd {_EMPTY}; export GIT_DIR=/planted/history/.git GIT_WORK_TREE={_TREE}; exec "$@"
 """
 
 
@@ -61,7 +67,9 @@ async def secrets(source: dagger.Directory) -> Output[None]:
     """Scan for secrets; what counts is the gate's to say.
 
     Args:
-        source: The repository, with .git where its history is to be scanned.
+        source: The repository, with .git where its history is to be scanned. Of a folder with the
+            history of the repository above it (``ci.stages.history``), what changed in that folder
+            is scanned: what is wrong elsewhere is for the pipeline of elsewhere.
 
     Raises:
         StageSkipped: the source holds no file.
@@ -70,13 +78,13 @@ async def secrets(source: dagger.Directory) -> Output[None]:
     entries = set(await source.entries())
     if not entries - {".git", ".git/"}:
         raise StageSkipped("no files", expected="a repository with files in it")
-    history = source.directory(".git") if ".git/" in entries else None
-    ended = await batch(_container(source, history), _commands(with_history=history is not None))
+    history = await history_of(source)
+    ended = await batch(_container(source, history), _commands(history))
     findings, text = _scan(ended["gitleaks"])
     looked_at, reports = "the files", {"gitleaks.sarif": text}
     proof = _proof(ended["gitleaks-planted"])
     if history:
-        commits = _commits(ended)
+        commits = _commits(ended) + (f" of {history.folder}" if history.folder else "")
         past, text = _scan(ended["gitleaks-history"])
         _proof(ended["gitleaks-history-planted"])
         known = {_place(finding) for finding in findings}
@@ -100,7 +108,7 @@ async def secrets(source: dagger.Directory) -> Output[None]:
     )
 
 
-def _container(source: dagger.Directory, history: dagger.Directory | None) -> dagger.Container:
+def _container(source: dagger.Directory, history: History | None) -> dagger.Container:
     container = (
         dag.container()
         .from_(GITLEAKS_IMAGE)
@@ -111,28 +119,37 @@ def _container(source: dagger.Directory, history: dagger.Directory | None) -> da
         .with_mounted_directory(_FILES, source.filter(exclude=[".git"]))
     )
     container = with_sample(container, _PLANTED, SECRETS)
-    return container.with_mounted_directory(_HISTORY, history) if history else container
+    if history is None:
+        return container
+    container = container.with_directory(_tree(history), dag.directory())
+    return container.with_mounted_directory(_HISTORY, history.git)
 
 
-def _commands(*, with_history: bool) -> dict[str, Command]:
+def _tree(history: History) -> str:
+    """The place of the source in the history's working tree."""
+    return str(PurePosixPath(_TREE, history.folder))
+
+
+def _commands(history: History | None) -> dict[str, Command]:
     """What runs, by name; the planted secrets are looked for exactly as the others."""
     commands = {
         "version": Command(args=["gitleaks", "version"]),
         "gitleaks": _gitleaks("dir", str(PurePosixPath(_FILES).parent)),
         "gitleaks-planted": _gitleaks("dir", str(PurePosixPath(_PLANTED).parent)),
     }
-    if not with_history:
+    if history is None:
         return commands
-    # The work tree that a submodule names is not here, and none is needed.
-    env = {**_TRUSTED, "GIT_DIR": _HISTORY, "GIT_WORK_TREE": _EMPTY}
-    past = _gitleaks("git", _EMPTY)
-    count, shallow = ["rev-list", "--all", "--count"], ["rev-parse", "--is-shallow-repository"]
+    env = {**_CONFIG, "GIT_DIR": _HISTORY, "GIT_WORK_TREE": _TREE}
+    tree = _tree(history)
+    past = _gitleaks("git", tree)
+    # A pattern would leave commits out that change nothing.
+    count = ["rev-list", "--all", "--count", *(["--", "."] if history.folder else [])]
     return commands | {
-        "git-count": Command(args=["git", *count], env=env),
-        "git-shallow": Command(args=["git", *shallow], env=env),
+        "git-count": Command(args=["git", *count], workdir=tree, env=env),
+        "git-shallow": Command(args=["git", "rev-parse", "--is-shallow-repository"], env=env),
         "gitleaks-history": replace(past, env=env),
         "gitleaks-history-planted": Command(
-            args=["sh", "-ec", _SCAN_PLANTED, "planted", *past.args], env=_TRUSTED
+            args=["sh", "-ec", _SCAN_PLANTED, "planted", history.folder, *past.args], env=_CONFIG
         ),
     }
 

@@ -1,4 +1,4 @@
-"""A linked working tree and a submodule are repositories as any: commit, branch, history."""
+"""A linked working tree, a submodule and a folder of a repository: commit, branch, history."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ def test_history_and_commit_are_found_through_a_link(
 
     assert record.source.commit == git(repository, "rev-parse", "main")
     assert record.source.branch == branch
+    assert record.source.dirty is False
     [node] = [node for node in record.nodes if node.name == "secrets"]
     assert node.evidence is not None
     assert node.evidence.summary == "nothing found in the files and 2 commits"
@@ -67,6 +68,29 @@ def test_a_link_that_leads_nowhere_is_no_repository(ci: Cli, tmp_path: Path):
     (tmp_path / ".git").write_text("gitdir: /nowhere\n")
     record = scanned(ci, tmp_path)
     assert record.source.commit == ""
+    assert record.source.dirty is None
     [node] = [node for node in record.nodes if node.name == "secrets"]
     assert node.evidence is not None
     assert "the history is not here" in node.evidence.summary
+
+
+def test_a_folder_is_at_the_commit_of_the_repository_above_it(ci: Cli, repository: Path):
+    service = repository / "services" / "an api"
+    service.mkdir(parents=True)
+    (service / "app.py").write_text("VALUE = 1\n")
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "service")
+    (service / "new.py").write_text("VALUE = 2\n")
+
+    ran = ci("secrets", f"--source={service}")
+
+    commit = git(repository, "rev-parse", "main")
+    assert ran.code == 0, ran
+    assert f"at {commit[:12]} (with local changes): passed" in ran.out
+    record = RunRecord.load(ci.runs[-1])
+    assert (record.source.commit, record.source.dirty) == (commit, True)
+    [node] = [node for node in record.nodes if node.name == "secrets"]
+    assert node.evidence is not None
+    assert node.evidence.summary == "nothing found in the files and 1 commit of services/an api"
+    report = (ci.runs[-1] / "report.html").read_text()
+    assert f"{commit[:9]} (with local changes)" in report

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ci.engine.api.context import Context
@@ -100,9 +101,16 @@ class FunctionCall(Vertex):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Workspace(Vertex):
-    """The caller's repository."""
+    """The caller's folder, in a boundary above which a module sees nothing."""
 
     path: str
+    boundary: str
+
+    def place(self, path: str) -> Path:
+        """Where something is: relative to the folder, or absolute from the boundary."""
+        if path.startswith("/"):
+            return Path(self.boundary, path.lstrip("/")).resolve()
+        return Path(self.path, path).resolve()
 
 
 def with_object(made: TypeDef, _: Context, *, name: str, description: str = "", **__: Any) -> Any:

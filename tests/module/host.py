@@ -108,9 +108,9 @@ class Host:
             code=done.returncode,
         )
 
-    def workspace(self, path: Path) -> Workspace:
-        """A caller's repository."""
-        return Workspace(path=str(path))
+    def workspace(self, path: Path, boundary: Path | None = None) -> Workspace:
+        """A caller's folder, and above it all that the caller's client shows an engine."""
+        return Workspace(path=str(path), boundary=str(boundary or path))
 
     def id(self, value: Vertex) -> str:
         """What stands for the value in JSON."""
@@ -131,8 +131,21 @@ class Host:
         """A folder of the caller's repository."""
         self.excluded.append(exclude)
         patterns = Patterns(include=tuple(include), exclude=tuple(exclude), gitignore=gitignore)
-        place = Path(workspace.path, path).resolve()
+        place = workspace.place(path)
         return DirectoryRef(tree=HostDirectory(path=str(place), patterns=patterns))
+
+    def workspace_find_up(
+        self, workspace: Workspace, _: Context, *, name: str, from_: str
+    ) -> str | None:
+        """The nearest of that name, by its path from the workspace's boundary."""
+        here = workspace.place(from_)
+        boundary = workspace.place("/")
+        for folder in (here, *here.parents):
+            if not folder.is_relative_to(boundary):
+                return None
+            if (folder / name).exists():
+                return f"/{(folder / name).relative_to(boundary)}"
+        return None
 
     def current_call(self, _: object, context: Context) -> FunctionCall:
         """The call that the runtime was started for."""
@@ -166,7 +179,11 @@ async def hosted(folder: Path, cache: Path, patch: pytest.MonkeyPatch) -> AsyncI
             "returnError": host.return_error,
         }
         _bind(made, "FunctionCall", own)
-        _bind(made, "Workspace", {"directory": host.workspace_directory})
+        workspace: Mapping[str, Any] = {
+            "directory": host.workspace_directory,
+            "findUp": host.workspace_find_up,
+        }
+        _bind(made, "Workspace", workspace)
         _bind(made, "Query", {"currentFunctionCall": host.current_call})
         _bind_loaders(made)
         return made

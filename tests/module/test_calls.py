@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ci.engine.vertices.vertex import DirectoryRef, HostDirectory
+from ci.engine.vertices.vertex import DirectoryRef, FileRef, HostDirectory
+from tests.module.api import Workspace
 from tests.module.host import Host
 
 
@@ -80,6 +84,52 @@ async def test_a_run_is_an_object_whatever_its_verdict(host: Host, python: Path,
     judged = await host.call(python, "Run", "verdict", parent=run)
     assert judged.error
     assert judged.error.message == "FunctionError: " + run["summary"].rstrip()
+
+
+@pytest.fixture
+def service(tmp_path: Path, plain: Path) -> Path:
+    """The same as a folder of a repository, all of it committed."""
+    top = tmp_path / "top"
+    folder = top / "services" / "plain"
+    folder.parent.mkdir(parents=True)
+    plain.rename(folder)
+    (top / "README.md").write_text("# Top\n")
+    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    for arguments in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "one"]):
+        subprocess.run(["git", *identity, "-C", top, *arguments], check=True)
+    return folder
+
+
+async def source_of_run(host: Host, python: Path, workspace: Workspace) -> dict[str, Any]:
+    called = await host.call(python, "Ci", "run", ws=workspace, only=["lint"])
+    assert called.code == 0, called.stderr
+    reports = host.context.get(called.value["reports"], DirectoryRef)
+    record = await host.context.solver.read(FileRef(tree=reports.tree, path="/run.json"))
+    return dict(json.loads(record)["source"])
+
+
+async def test_a_folder_is_at_the_commit_of_the_repository_above_it(
+    host: Host, python: Path, service: Path
+):
+    top = service.parent.parent
+    head = (top / ".git" / "refs" / "heads" / "main").read_text().strip()
+    (top / "README.md").write_text("# Changed elsewhere\n")
+    (service / ".venv").mkdir()
+    (service / ".venv" / "pyvenv.cfg").write_text("")
+    workspace = host.workspace(service, boundary=top)
+    source = await source_of_run(host, python, workspace)
+    assert (source["commit"], source["branch"], source["dirty"]) == (head, "main", False)
+    changed = shutil.copytree(top, top.with_name("changed"))
+    (changed / "services" / "plain" / "new.txt").write_text("")
+    workspace = host.workspace(changed / "services" / "plain", boundary=changed)
+    assert (await source_of_run(host, python, workspace))["dirty"] is True
+
+
+async def test_a_folder_above_which_the_engine_shows_nothing_has_no_commit(
+    host: Host, python: Path, service: Path
+):
+    source = await source_of_run(host, python, host.workspace(service))
+    assert (source["commit"], source["dirty"]) == ("", None)
 
 
 async def test_the_nodes_that_are_named_are_run(host: Host, python: Path, plain: Path):

@@ -15,6 +15,7 @@ import pytest
 
 from ci import stages
 from ci.errors import StageErrored, StageFailed, StageSkipped
+from ci.stages.history import History, with_history
 from ci.stages.proof import Sample
 from ci.values import Finding, Output, Severity, Status
 
@@ -119,21 +120,21 @@ async def test_a_private_key_is_found_and_told_in_no_report(folder):
     assert "/files/" not in told
 
 
+def git(folder: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.invalid"]
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True)
+
+
 @pytest.fixture
 def repository(tmp_path):
     """A repository whose second commit takes away the key that the first one brought."""
-
-    def git(*arguments: str) -> None:
-        identity = ["-c", "user.name=a", "-c", "user.email=a@example.invalid"]
-        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True)
-
-    git("init", "--quiet")
+    git(tmp_path, "init", "--quiet")
     (tmp_path / "id").write_text(private_key())
     (tmp_path / "a.txt").write_text("a\n")
-    git("add", "--all")
-    git("commit", "--quiet", "--message=add")
-    git("rm", "--quiet", "id")
-    git("commit", "--quiet", "--message=remove")
+    git(tmp_path, "add", "--all")
+    git(tmp_path, "commit", "--quiet", "--message=add")
+    git(tmp_path, "rm", "--quiet", "id")
+    git(tmp_path, "commit", "--quiet", "--message=remove")
     return tmp_path
 
 
@@ -143,6 +144,27 @@ async def test_a_secret_that_a_later_commit_took_away_is_found_in_the_history(da
     assert "2 commits" in output.evidence.summary
     assert "history" in output.evidence.scanners[0].proof
     assert set(output.reports) == {"gitleaks.sarif", "gitleaks-history.sarif"}
+
+
+async def test_the_history_of_a_folder_is_what_changed_in_it(dag, repository):
+    """Paths are the folder's, and a secret of another folder is none of it."""
+    for kept, name in (("here", "an api"), ("elsewhere", "web")):
+        place = repository / "services" / name
+        place.mkdir(parents=True)
+        (place / kept).write_text(private_key())
+        git(repository, "add", "--all")
+        git(repository, "commit", "--quiet", f"--message={name}")
+        (place / kept).write_text("gone\n")
+        git(repository, "commit", "--quiet", "--all", "--message=remove")
+    whole = dag.host().directory(str(repository))
+    history = History(git=whole.directory(".git"), folder="services/an api")
+
+    source = with_history(whole.directory(history.folder), history)
+    output = await stages.secrets(source=source)
+
+    assert found(output) == {("private-key", "here")}
+    assert "2 commits of services/an api" in output.evidence.summary
+    assert is_proven(output)
 
 
 async def test_a_history_that_git_cannot_read_is_errored(dag, repository):
