@@ -73,17 +73,24 @@ async def test_an_exported_path_is_of_the_containers_variables(base, tmp_path):
     assert (tmp_path / "image.tar").is_file()
 
 
+@pytest.mark.since("0.20.4")
 async def test_an_exec_expands_paths_of_redirects(named):
     ran = named.with_exec(["echo", "$D"], redirect_stdout="$D.out", expand=True)
     assert await ran.file("/srv/d.out").contents() == "/srv/d\n"
 
 
-async def test_a_services_arguments(named):
-    service = named.with_exposed_port(8190, experimental_skip_healthcheck=True).as_service(
-        args=["sh", "-c", "test $0 = /srv/d && exec sleep 1000", "$D"], expand=True
+async def test_a_services_arguments(base, dag, named, unique):
+    volume = dag.cache_volume(unique)
+    service = (
+        named.with_mounted_cache("/c", volume)
+        .with_new_file(
+            "/note", '#!/bin/sh\necho "$1" > /c/note\nexec sleep 1000\n', permissions=0o755
+        )
+        .with_docker_healthcheck(["test", "-s", "/c/note"], interval="200ms", retries=1000)
+        .as_service(args=["/note", "$D"], expand=True)
     )
-    await service.start()
-    await service.stop(kill=True)
+    bound = base.with_mounted_cache("/c", volume).with_service_binding("noting", service)
+    assert await bound.with_exec(["cat", "/c/note"]).stdout() == "/srv/d\n"
 
 
 async def test_arguments_are_not_expanded_unless_asked(named):

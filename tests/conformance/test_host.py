@@ -144,7 +144,7 @@ async def ask(port: int) -> bytes:
 
 
 SERVER = r"""
-use IO::Socket::INET; $| = 1;
+use IO::Socket::INET; $| = 1; $SIG{PIPE} = "IGNORE";
 my $s = IO::Socket::INET->new(Listen => 5, LocalPort => $ARGV[0], ReuseAddr => 1) or die $!;
 while (my $c = $s->accept) { my $l = <$c>; print $c "$ARGV[1]\n"; close $c }
 """
@@ -176,6 +176,6 @@ async def test_a_tunnel_has_the_ports_that_were_asked_for(base, dag, unique):
     tunnel = await (
         dag.host().tunnel(service, ports=[dagger.PortForward(backend=8193, frontend=port)]).start()
     )
-    assert await tunnel.endpoint() == f"localhost:{port}"
+    assert await tunnel.endpoint() == f"127.0.0.1:{port}"
     assert await ask(port) == f"{unique}\n".encode()
     await tunnel.stop()

@@ -6,7 +6,7 @@ import dagger
 import pytest
 
 SERVER = r"""
-use IO::Socket::INET; $| = 1;
+use IO::Socket::INET; $| = 1; $SIG{PIPE} = "IGNORE";
 my ($port, $text) = @ARGV;
 my $s = IO::Socket::INET->new(Listen => 5, LocalPort => $port, ReuseAddr => 1) or die $!;
 print "ready\n";

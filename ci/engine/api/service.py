@@ -35,7 +35,7 @@ _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 def hostname(service: AnyService, _: Context) -> str:
     """The name that containers which bind the service reach it by; the host's for a tunnel."""
-    return "localhost" if isinstance(service, TunnelState) else hostname_of(service.spec)
+    return "127.0.0.1" if isinstance(service, TunnelState) else hostname_of(service.spec)
 
 
 def with_hostname(service: AnyService, _: Context, *, hostname: str) -> ServiceState:

@@ -180,7 +180,7 @@ async def test_a_tunnel_serves_a_service_on_this_machine_until_it_is_stopped(dag
     tunnel = dag.host().tunnel(serving(base, 7008, unique).as_service())
     tunnel = await tunnel.start()
     endpoint = await tunnel.endpoint()
-    assert endpoint.startswith("localhost:")
+    assert endpoint.startswith("127.0.0.1:")
     port = int(endpoint.partition(":")[2])
     assert await ask(port) == f"{unique}\n".encode()
     await tunnel.stop()
