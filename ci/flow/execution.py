@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -35,6 +35,7 @@ from ci.flow.product import Product, from_error
 from ci.flow.run import Run, exit_code_of, judge
 from ci.flow.trace import Spans
 from ci.records.run import (
+    CommandRecord,
     EngineRecord,
     NodeKind,
     NodeRecord,
@@ -108,8 +109,7 @@ class Execution:
         self._sinks = Sinks(on_event)
         self._spans = Spans()
         self._lock = Lock()
-        self._execs: Counter[str] = Counter()
-        self._cached: Counter[str] = Counter()
+        self._commands: defaultdict[str, list[CommandRecord]] = defaultdict(list)
         self._scheduler = Scheduler[Product](
             [self._task(step) for step in steps.values()],
             concurrency=concurrency or max(2, os.cpu_count() or 1),
@@ -196,9 +196,14 @@ class Execution:
             return
         node = event.node or self._spans.node(event.trace)
         if isinstance(event, ExecFinished):
+            ended = CommandRecord(
+                args=event.command,
+                cached=event.cached,
+                seconds=event.seconds,
+                exit_code=event.exit_code,
+            )
             with self._lock:
-                self._execs[node] += 1
-                self._cached[node] += event.cached
+                self._commands[node].append(ended)
         self._sinks(event.model_copy(update={"node": node}))
 
     def _emit(self, event: Event) -> None:
@@ -211,8 +216,8 @@ class Execution:
                     "log": shown(evidence)
                     if evidence and event.status is not Status.PASSED
                     else "",
-                    "execs": self._execs[event.node],
-                    "cached_execs": self._cached[event.node],
+                    "execs": len(self._commands[event.node]),
+                    "cached_execs": sum(one.cached for one in self._commands[event.node]),
                 }
             )
         self._sinks(event)
@@ -263,8 +268,9 @@ class Execution:
             started_at=end.started_at,
             finished_at=end.finished_at,
             attempts=end.attempts,
-            execs=self._execs[end.name],
-            cached_execs=self._cached[end.name],
+            execs=len(self._commands[end.name]),
+            cached_execs=sum(one.cached for one in self._commands[end.name]),
+            commands=tuple(self._commands[end.name]),
             reason=end.reason,
             evidence=end.value.evidence if end.value else None,
             reports=tuple(end.value.reports) if end.value else (),

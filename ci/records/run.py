@@ -29,6 +29,7 @@ from ci.values import DeliveryRecord, Evidence, Finding, Outcome, Status, Value,
 __all__ = [
     "FILE_NAME",
     "SCHEMA_VERSION",
+    "CommandRecord",
     "EngineRecord",
     "ImageRecord",
     "NodeKind",
@@ -96,6 +97,16 @@ class ImageRecord(Value):
     stand_in: str = ""
 
 
+class CommandRecord(Value):
+    """A command that a node ran on the engine, as it ended."""
+
+    args: tuple[str, ...]
+    cached: bool = False
+    seconds: float = 0.0
+    #: None where it never ran to its end.
+    exit_code: int | None = None
+
+
 class NodeRecord(Value):
     """One node of the graph, and how it ended."""
 
@@ -112,6 +123,8 @@ class NodeRecord(Value):
     #: How many commands it ran on the engine, and how many of those came from the cache.
     execs: int = 0
     cached_execs: int = 0
+    #: These commands, in the order in which they ended; empty where the engine does not tell.
+    commands: tuple[CommandRecord, ...] = ()
     #: Why it did not pass, or was skipped; hints included.
     reason: str = ""
     evidence: Evidence | None = None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ci.values import Outcome, Verdict
 
-__all__ = ["reasons_told", "together"]
+__all__ = ["Point", "points", "reasons_told", "together"]
 
 _SKIPPED = "skipped: "
 
@@ -24,6 +25,26 @@ def reasons_told(verdict: Verdict) -> list[str]:
     if verdict.outcome is Outcome.INCONCLUSIVE or not against:
         return together(verdict.reasons)
     return together(against) + ([f"skipped: {', '.join(skipped)}"] if skipped else [])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """What a gate says of one stage, or of several of which it says the same."""
+
+    #: Empty where it is about none of them.
+    stage: str
+    said: tuple[str, ...]
+
+
+def points(verdict: Verdict, stages: Iterable[str]) -> list[Point]:
+    """The reasons by the stage that they are about, in their order; of a pass, too."""
+    known = set(stages)
+    found: dict[str, list[str]] = {}
+    for reason in reasons_told(verdict) or verdict.reasons:
+        names, colon, said = reason.partition(": ")
+        about = bool(colon) and known.issuperset(names.split(", "))
+        found.setdefault(names if about else "", []).append(said if about else reason)
+    return [Point(stage=stage, said=tuple(said)) for stage, said in found.items()]
 
 
 def together(reasons: Iterable[str]) -> list[str]:

@@ -7,11 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ci.records.run import ImageRecord, NodeKind, NodeRecord, RunRecord
+from ci.records.summary import finding_line
 from ci.records.text import age, duration
+from ci.records.verdicts import Point, points
 from ci.values import (
     Coverage,
     Database,
     DeliveryRecord,
+    Evidence,
     Finding,
     Image,
     Outcome,
@@ -23,10 +26,23 @@ from ci.values import (
     Verdict,
 )
 
-__all__ = ["Absence", "Bar", "Look", "Page", "Stop", "Suite", "Tick", "caveats", "view"]
+__all__ = [
+    "Absence",
+    "Bar",
+    "Fault",
+    "Judgement",
+    "Look",
+    "Page",
+    "Stop",
+    "Suite",
+    "Tick",
+    "caveats",
+    "view",
+]
 
 _BAD = (Status.FAILED, Status.ERRORED)
 _SLOWEST = 8
+_PLACES = 10
 _INTERVALS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800)
 
 
@@ -43,10 +59,30 @@ class Stop:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fault:
+    """A node that ended badly, and where."""
+
+    node: NodeRecord
+    #: Findings and tests, a line each; what is beyond them is counted.
+    places: tuple[str, ...]
+    more: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What a gate decided, by the stages that it speaks of."""
+
+    verdict: Verdict
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bar:
     """A node on the time axis; offsets and widths in percent of the run."""
 
     node: NodeRecord
+    #: Its status; of a gate that judged, its outcome.
+    state: str
     left: float
     width: float
 
@@ -96,13 +132,13 @@ class Page:
     headline: str
     caveats: tuple[str, ...]
     path: tuple[Stop, ...]
-    faults: tuple[NodeRecord, ...]
+    faults: tuple[Fault, ...]
     bars: tuple[Bar, ...]
     absences: tuple[Absence, ...]
     ticks: tuple[Tick, ...]
     execs: int
     cached_execs: int
-    verdicts: tuple[Verdict, ...]
+    judgements: tuple[Judgement, ...]
     findings: tuple[tuple[str, Finding], ...]
     severities: tuple[tuple[Severity, int], ...]
     waived: int
@@ -132,7 +168,7 @@ def view(run: RunRecord) -> Page:
         ticks=_ticks(run.seconds),
         execs=sum(node.execs for node in run.nodes),
         cached_execs=sum(node.cached_execs for node in run.nodes),
-        verdicts=run.verdicts,
+        judgements=tuple(_judgements(run)),
         findings=findings,
         severities=tuple((each, counts[each]) for each in reversed(Severity) if counts[each]),
         waived=sum(1 for _, finding in findings if finding.waived),
@@ -186,12 +222,30 @@ def _culprit(run: RunRecord) -> NodeRecord | None:
     return next(iter(alike or bad), None)
 
 
-def _faults(run: RunRecord) -> Iterator[NodeRecord]:
+def _faults(run: RunRecord) -> Iterator[Fault]:
     """What ended badly, less the gates, whose reasons have a place of their own."""
     judged = {verdict.gate for verdict in run.verdicts}
     for node in _by_time(run):
         if node.status in _BAD and node.name not in judged:
-            yield node
+            places = list(_places(node.evidence)) if node.evidence else []
+            yield Fault(node=node, places=tuple(places[:_PLACES]), more=len(places[_PLACES:]))
+
+
+def _places(evidence: Evidence) -> Iterator[str]:
+    """Findings, the worst first, and tests that did not pass."""
+    for finding in sorted(evidence.findings, key=lambda one: -one.severity.rank):
+        if not finding.waived:
+            yield finding_line(finding)
+    for case in evidence.tests.cases if evidence.tests else ():
+        if case.status in _BAD:
+            said = case.message.strip().partition("\n")[0]
+            yield f"{case.name}: {said}" if said else case.name
+
+
+def _judgements(run: RunRecord) -> Iterator[Judgement]:
+    names = [node.name for node in run.nodes]
+    for verdict in run.verdicts:
+        yield Judgement(verdict=verdict, points=tuple(points(verdict, names)))
 
 
 def _listed(names: list[str]) -> str:
@@ -257,13 +311,15 @@ def _arrival(node: NodeRecord, deliveries: Sequence[DeliveryRecord]) -> Stop:
 
 def _bars(run: RunRecord) -> Iterator[Bar]:
     total = run.seconds or 1e-9
+    outcomes = {verdict.gate: verdict.outcome.value for verdict in run.verdicts}
     for node in _by_time(run):
         if node.started_at is None:
             continue
         left = 100 * (node.started_at - run.started_at).total_seconds() / total
         left = min(max(left, 0.0), 100.0)
         width = min(100 * node.seconds / total, 100 - left)
-        yield Bar(node=node, left=round(left, 3), width=round(width, 3))
+        state = outcomes.get(node.name, node.status.value)
+        yield Bar(node=node, state=state, left=round(left, 3), width=round(width, 3))
 
 
 def _absences(run: RunRecord) -> Iterator[Absence]:

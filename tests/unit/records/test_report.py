@@ -9,10 +9,11 @@ from importlib.resources import files
 import pytest
 
 from ci.records.report import render
-from ci.records.run import NodeKind, NodeRecord, RunRecord
+from ci.records.run import CommandRecord, NodeKind, NodeRecord, RunRecord
+from ci.records.verdicts import points
 from ci.records.view import view
-from ci.values import Evidence, Finding, Outcome, Severity, Status
-from tests.unit.records.samples import START, failed_run, passed_run, record
+from ci.values import Evidence, Finding, Outcome, Severity, Status, Verdict
+from tests.unit.records.samples import RUFF, START, failed_run, passed_run, record
 
 VOID = {"meta", "link", "input", "br", "wbr", "path", "img"}
 HOSTILE = "</pre></script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&\x1b[31m\u202e"
@@ -208,10 +209,66 @@ def test_a_gate_that_failed_by_itself_is_what_stopped_the_run():
     assert "Stopped at quality: unit: 1 of 64 tests failed" in Document(render(run)).text
 
 
+def test_where_a_stage_failed_stands_beside_it():
+    run = failed_run()
+    lint = Evidence(
+        stage="lint",
+        status=Status.FAILED,
+        summary="12 findings",
+        findings=tuple(RUFF.model_copy(update={"rule": f"S{number}"}) for number in range(12)),
+    )
+    nodes = tuple(
+        node.model_copy(update={"status": Status.FAILED, "evidence": lint})
+        if node.name == "lint"
+        else node
+        for node in run.nodes
+    )
+    faults = {one.node.name: one for one in view(run.model_copy(update={"nodes": nodes})).faults}
+    first = "src/gym_api/api.py:42: S0 Use of possibly insecure function"
+    assert faults["lint"].places[0].startswith(first)
+    assert (len(faults["lint"].places), faults["lint"].more) == (10, 2)
+    assert faults["unit"].places[0].startswith("test_a_taken_slug_is_a_conflict: ")
+
+
+def test_a_gate_that_cannot_tell_is_no_fault_of_a_tool_on_the_time_axis():
+    run = failed_run()
+    verdicts = tuple(
+        verdict.model_copy(update={"outcome": Outcome.INCONCLUSIVE}) for verdict in run.verdicts
+    )
+    bars = {bar.node.name: bar for bar in view(run.model_copy(update={"verdicts": verdicts})).bars}
+    assert {bars[verdict.gate].state for verdict in verdicts} == {"inconclusive"}
+
+
+def test_what_a_gate_says_stands_by_stage():
+    gate = Verdict(
+        gate="quality",
+        outcome=Outcome.FAILED,
+        reasons=("unit: 1 failed", "no sign of life", "unit: 70 % covered", "iac: skipped: no"),
+    )
+    said = [(point.stage, point.said) for point in points(gate, ["unit", "iac"])]
+    assert said == [
+        ("unit", ("1 failed", "70 % covered")),
+        ("", ("no sign of life", "skipped: iac")),
+    ]
+
+
+def test_the_commands_of_a_stage_are_told_with_how_they_ended():
+    run = passed_run()
+    commands = (
+        CommandRecord(args=("ruff", "check", HOSTILE), seconds=1.25, exit_code=1),
+        CommandRecord(args=("pip", "install"), cached=True, exit_code=0),
+    )
+    nodes = tuple(node.model_copy(update={"commands": commands}) for node in run.nodes)
+    document = Document(render(run.model_copy(update={"nodes": nodes})))
+    assert document.text.count("1.2 s, exit code 1") == sum(1 for node in nodes if node.started_at)
+    assert "pip install cached" in document.text
+    assert len(document.scripts) == 1
+
+
 def test_stand_ins_and_the_small_database_cannot_be_overlooked():
     text = Document(render(passed_run())).text
     assert "The small vulnerability database was used: it knows 14 advisories." in text
-    assert "2 images were not the published one" in text
+    assert "2 images were not the published ones, but stand-ins" in text
     assert text.count("no container registry can be reached") == 2
     assert "14 advisories, 12 days old" in text
 
