@@ -123,7 +123,7 @@ def _surroundings(
         display.finish(run, folder)
         told.append(run.summary.rstrip())
 
-    host = Host(partial(_delivery, settings), source=source)
+    host = Host(partial(_delivery, settings), source=source, exports=settings.state / "exports")
     try:
         yield surroundings.Surroundings(
             engine=connection.engine,

@@ -13,7 +13,6 @@ import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import anyio
@@ -31,23 +30,34 @@ from ci.values import DeliveryRecord, Release
 
 if TYPE_CHECKING:
     from ci.deploy.targets.local.delivery import LocalDelivery
+    from ci.engine.store.own_folder import OwnFolder
 
 __all__ = ["Host"]
 
 
 class Host:
-    """Delivers images of the engine to environments on this machine."""
+    """Delivers images of the engine to environments on this machine.
 
-    def __init__(self, delivery: Callable[[], LocalDelivery], *, source: Path) -> None:
+    Args:
+        delivery: Makes what delivers, when it is first needed.
+        source: The repository's folder; relative paths of secrets start there.
+        exports: A folder for images on their way; what killed processes left there is removed.
+    """
+
+    def __init__(
+        self, delivery: Callable[[], LocalDelivery], *, source: Path, exports: Path
+    ) -> None:
         self._delivery = delivery
         self._source = source
+        self._exports = exports
         self._archives: dict[str, tuple[Path, str]] = {}
-        self._folder = TemporaryDirectory(prefix="towpath-")
+        self._folder: OwnFolder | None = None
         self._exporting = anyio.Lock()
 
     def close(self) -> None:
         """Remove what was exported for deliveries."""
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.remove()
 
     async def deliver(
         self,
@@ -102,11 +112,21 @@ class Host:
         key = await tarball.digest()
         async with self._exporting:
             if key not in self._archives:
-                path = Path(self._folder.name) / f"{len(self._archives)}.tar"
+                path = await anyio.to_thread.run_sync(self._place, f"{len(self._archives)}.tar")
                 await tarball.export(str(path))
                 digest = await anyio.to_thread.run_sync(_manifest_digest, path)
                 self._archives[key] = (path, digest)
         return self._archives[key]
+
+    def _place(self, name: str) -> Path:
+        """A path in a folder of this process's own."""
+        from ci.engine.store.own_folder import OwnFolder, sweep  # noqa: PLC0415 - an extra
+
+        if self._folder is None:
+            self._exports.mkdir(parents=True, exist_ok=True)
+            sweep(str(self._exports))
+            self._folder = OwnFolder.make(str(self._exports))
+        return Path(self._folder.path, name)
 
     def _secret(self, variable: str, uri: str) -> str:
         """The value of ``env:NAME``, ``file:PATH`` (relative to the source) or ``cmd:COMMAND``."""

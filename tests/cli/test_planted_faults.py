@@ -252,6 +252,8 @@ def test_a_service_that_is_not_ready(ci: Cli, gym: Path, pipeline):
     assert_stopped_at_development(stopped)
     assert "503" in stopped.node("deploy-development").reason
     assert releases(ci) == {}
+    # What carried its images is gone.
+    assert list((ci.state / "exports").iterdir()) == []
 
 
 VIA = """

@@ -16,7 +16,7 @@ from pathlib import Path
 from ci.engine.sandbox.area import Area
 from ci.engine.sandbox.argv import DEFAULT_PATH, Bind, Data, Mode, MountPlan, Plan, Tmpfs
 from ci.engine.sandbox.lent import Host, Shelf
-from ci.engine.store.memory import MemoryFolder
+from ci.engine.store.own_folder import OwnFolder
 from ci.engine.store.store import Store
 from ci.engine.trees.beneath import make_place, write_beneath
 from ci.engine.trees.builder import LayerBuilder, set_owner
@@ -85,7 +85,7 @@ class Prepared:
         self._shelf = shelf
         self._as_root = mode is not Mode.ONE_UID
         self._folder = store.temporary()
-        self._memory: list[MemoryFolder] = []
+        self._memory: list[OwnFolder] = []
         self._areas: dict[str, Area] = {}
         self._files: dict[str, Path] = {}
         self._mounts: list[MountPlan] = []
@@ -321,7 +321,7 @@ class Prepared:
     def _in_memory(self) -> str:
         """A folder that is on no disk."""
         if not self._memory:
-            self._memory.append(MemoryFolder.make(str(self._folder)))
+            self._memory.append(OwnFolder.in_memory(str(self._folder)))
         return self._memory[0].path
 
     # -- process -------------------------------------------------------------------------------

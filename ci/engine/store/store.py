@@ -35,11 +35,11 @@ from typing import Self
 from blake3 import blake3
 
 from ci.engine.sandbox.orphans import end_orphans
-from ci.engine.store import memory
 from ci.engine.store.blob_folder import BlobFolder, file_sha256
 from ci.engine.store.error import StoreError, refusals
 from ci.engine.store.format import require_format, require_owner, write_tag
 from ci.engine.store.layer_folder import LayerFolder
+from ci.engine.store.own_folder import MEMORY, sweep
 from ci.engine.store.records import Record, decode, encode
 from ci.engine.trees.layers import Layer, Snapshot, remove_tree
 
@@ -116,7 +116,7 @@ class Store:
         for leftover in moved:
             remove_tree(leftover)
         self.drop_claims()
-        memory.sweep()
+        sweep(*MEMORY)
 
     def _end_orphans(self) -> None:
         def living() -> set[str]:

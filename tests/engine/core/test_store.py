@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ci.engine.store.own_folder import OwnFolder, sweep
 from ci.engine.store.prune import prune, usage
 from ci.engine.store.store import Store, StoreError, try_lock_volume
 from ci.engine.trees.layers import Layer, make_opaque, make_whiteout
@@ -67,6 +68,36 @@ def test_a_blob_of_another_digest_is_refused(tmp_path: Path) -> None:
         found = store.blob(digest)
         assert found is not None
         assert found.read_bytes() == b"content"
+
+
+KEEPER = """
+import sys
+from ci.engine.store.own_folder import OwnFolder
+print(OwnFolder.make(sys.argv[1]).path, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_folder_of_a_process_is_swept_once_it_is_dead(tmp_path: Path) -> None:
+    (tmp_path / "towpath-somebody-elses").write_text("")
+    with subprocess.Popen(
+        [sys.executable, "-c", KEEPER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        folder = Path(child.stdout.readline().strip())
+        (folder / "image.tar").write_text("whole")
+        own = OwnFolder.make(str(tmp_path))
+        sweep(str(tmp_path), str(tmp_path / "missing"))
+        assert (folder / "image.tar").exists()
+        assert Path(own.path).exists()
+        child.send_signal(signal.SIGKILL)
+    sweep(str(tmp_path))
+    assert not folder.exists()
+    own.remove()
+    assert [path.name for path in tmp_path.iterdir()] == ["towpath-somebody-elses"]
 
 
 CHILD = """

@@ -1,4 +1,4 @@
-"""Folders in memory, for what may reach no disk. What a killed process left, the next removes."""
+"""Folders that are a process's as long as it lives. What a killed one left, the next removes."""
 
 from __future__ import annotations
 
@@ -9,31 +9,37 @@ from dataclasses import dataclass
 
 from ci.engine.trees.layers import remove_tree
 
-__all__ = ["MemoryFolder", "sweep"]
+__all__ = ["MEMORY", "OwnFolder", "sweep"]
 
-_PLACES = ("/dev/shm", "/run/shm")  # noqa: S108 - a folder of our own is made in it
+#: Where this machine may have a file system in memory, for what may reach no disk.
+MEMORY = ("/dev/shm", "/run/shm")  # noqa: S108 - a folder of our own is made in it
 _PREFIX = "towpath-"
 
 
 @dataclass(frozen=True)
-class MemoryFolder:
+class OwnFolder:
     """A folder that is the process's as long as it lives."""
 
     path: str
     _lock: int
 
-    @staticmethod
-    def make(otherwise: str) -> MemoryFolder:
-        """Make one, in ``otherwise`` where this machine has no file system in memory."""
-        parent = next((path for path in _PLACES if os.path.isdir(path)), otherwise)
+    @classmethod
+    def make(cls, parent: str) -> OwnFolder:
+        """Make one in a folder that is there."""
         while True:
             path = f"{parent}/{_PREFIX}{os.getpid()}-{os.urandom(6).hex()}"
             os.mkdir(path, 0o700)
-            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if os.path.isdir(path):  # else one who sweeps came between
-                return MemoryFolder(path, lock)
-            os.close(lock)
+            with suppress(FileNotFoundError):  # one who sweeps came between
+                lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if os.path.isdir(path):  # else likewise
+                    return cls(path, lock)
+                os.close(lock)
+
+    @classmethod
+    def in_memory(cls, otherwise: str) -> OwnFolder:
+        """Make one, in ``otherwise`` where this machine has no file system in memory."""
+        return cls.make(next((path for path in MEMORY if os.path.isdir(path)), otherwise))
 
     def remove(self) -> None:
         """Remove it with all that is in it."""
@@ -41,9 +47,9 @@ class MemoryFolder:
         os.close(self._lock)
 
 
-def sweep() -> None:
-    """Remove this user's folders whose process is dead."""
-    for parent in _PLACES:
+def sweep(*parents: str) -> None:
+    """Remove this user's folders in these whose process is dead."""
+    for parent in parents:
         with suppress(OSError), os.scandir(parent) as found:
             for item in found:
                 if item.name.startswith(_PREFIX) and item.is_dir(follow_symlinks=False):
