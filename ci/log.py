@@ -6,6 +6,7 @@ Unless more is asked for, only warnings are told, and as sentences.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import tempfile
 from typing import TextIO
@@ -13,6 +14,8 @@ from typing import TextIO
 import structlog
 
 __all__ = ["configure"]
+
+_LONG_DIGEST = re.compile(r"(sha256:[0-9a-f]{12})[0-9a-f]+")
 
 
 def configure(*, json: bool = False, verbose: bool = False, stream: TextIO | None = None) -> None:
@@ -46,7 +49,11 @@ def _sentence(_logger: object, _method: str, event: structlog.types.EventDict) -
     level, name = event.pop("level"), event.pop("event")
     event.pop("timestamp")
     hint = event.pop("hint", "")
-    texts = {key: str(value) for key, value in event.items() if value not in (None, "")}
+    texts = {
+        key: _LONG_DIGEST.sub(r"\1", str(value))
+        for key, value in event.items()
+        if value not in (None, "")
+    }
     said = [text for text in texts.values() if " " in text]
     rest = [f"{key}={text}" for key, text in texts.items() if " " not in text]
     words = str(name).replace(".", " ").replace("_", " ")

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import dagger
 
 from ci.errors import CiError, StageErrored, StageFailed, StageSkipped
+from ci.records.text import command_line
 from ci.scheduler import End
 from ci.values import DeliveryRecord, Evidence, Outcome, Output, Status, Verdict
 
@@ -176,7 +177,7 @@ def _sentence(error: BaseException) -> str:
         case CiError():
             return str(error)
         case dagger.ExecError():
-            return f"{' '.join(error.command)}: exit code {error.exit_code}"
+            return f"{command_line(error.command)}: exit code {error.exit_code}"
         case dagger.DaggerError():
             return str(error) or type(error).__name__
         case _:

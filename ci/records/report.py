@@ -38,7 +38,14 @@ def _template() -> Template:
         lstrip_blocks=True,
         bytecode_cache=_bytecode(),
     )
-    filters = (text.duration, text.moment, text.short_digest, text.size, text.web_address)
+    filters = (
+        text.command_line,
+        text.duration,
+        text.moment,
+        text.short_digest,
+        text.size,
+        text.web_address,
+    )
     environment.filters.update({each.__name__: each for each in filters})
     # Our own two files, which go into the page as they are.
     style, script = _own("report.css"), _own("report.js")

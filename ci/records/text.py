@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["age", "clean", "duration", "moment", "short_digest", "size", "web_address"]
+__all__ = [
+    "age",
+    "clean",
+    "command_line",
+    "duration",
+    "moment",
+    "short_digest",
+    "size",
+    "web_address",
+]
 
 #: Terminal control sequences (ECMA-48): colours, cursor moves, titles.
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
@@ -44,6 +54,14 @@ def moment(at: datetime) -> str:
     """``24 Nov 2026, 02:15:09 UTC``."""
     utc = at.astimezone(UTC)
     return f"{utc.day} {utc:%b %Y, %H:%M:%S} UTC"
+
+
+def command_line(args: Sequence[str]) -> str:
+    """A command in one line; a shell script by the comment that heads it."""
+    match list(args):
+        case ["sh", "-c", script, *_] if script.startswith("# "):
+            return script.removeprefix("# ").partition("\n")[0]
+    return " ".join(" ".join(args).split())
 
 
 def age(span: timedelta) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from textwrap import shorten
 
 import dagger
 
@@ -19,6 +20,7 @@ __all__ = ["REPORT", "Command", "Ended", "batch"]
 REPORT = "{report}"
 _OUT = "/run/batch"
 _TAIL = 8000
+_TITLE = 200
 #: Begins a part of the answer. No tool writes it.
 _MARK = "--towpath-batch-a7c5d1:"
 _PARTS = ("code", "stdout", "stderr", "report")
@@ -79,7 +81,7 @@ async def batch(
 
 
 def _script(commands: Mapping[str, Command], *, at_once: bool) -> str:
-    lines = [f"mkdir -p {_OUT}; cd /"]
+    lines = [_title(commands), f"mkdir -p {_OUT}; cd /"]
     for name, command in commands.items():
         place = f"{_OUT}/{name}"
         variables = "".join(f"{key}={shlex.quote(value)} " for key, value in command.env.items())
@@ -93,6 +95,12 @@ def _script(commands: Mapping[str, Command], *, at_once: bool) -> str:
     lines.append(f'  cat "{_OUT}/$name.$part" 2> /dev/null || true')
     lines.append(f"done; done > {_OUT}/answer")
     return "\n".join(lines)
+
+
+def _title(commands: Mapping[str, Command]) -> str:
+    """What the script is called where people see it: the commands, without the plumbing."""
+    words = "; ".join(shlex.join(command.args) for command in commands.values())
+    return "# " + shorten(words, _TITLE, placeholder="...")
 
 
 def _parse(answer: str) -> dict[str, Ended]:

@@ -120,7 +120,9 @@ def _script(arguments: list[str], *, limit: int, measure: Measure | None) -> str
         "timeout", "--signal=ABRT", f"--kill-after={_GRACE}", str(limit),
         *run, "pytest", "-p", "no:cacheprovider", f"--junitxml={_JUNIT}", *arguments,
     ]  # fmt: skip
-    lines = [f"mkdir -p {_REPORTS}", f"export COVERAGE_FILE={_REPORTS}/.coverage"]
+    # The comment is what the script is called where people see it.
+    lines = ["# " + " ".join(shlex.join([*run, "pytest", *arguments]).split())]
+    lines += [f"mkdir -p {_REPORTS}", f"export COVERAGE_FILE={_REPORTS}/.coverage"]
     lines += [shlex.join(suite), "code=$?"]
     parts = {"junit": _JUNIT}
     if measure is not None:

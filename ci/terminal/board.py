@@ -20,7 +20,7 @@ from ci.events import (
     RunStarted,
     VerdictReached,
 )
-from ci.records.text import clean
+from ci.records.text import clean, command_line
 from ci.values import Outcome, Status, Verdict
 
 __all__ = ["Board", "Row"]
@@ -176,7 +176,7 @@ def _advance(
         case NodeOutput():
             row.say(event.text)
         case ExecStarted():
-            row.doing = clean(" ".join(event.command)).replace("\n", " ")
+            row.doing = clean(command_line(event.command))
         case NodeFinished():
             row.status, row.end = event.status, event
         case ExecFinished():

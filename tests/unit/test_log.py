@@ -6,6 +6,8 @@ import structlog
 
 from ci import log
 
+DIGEST = "sha256:" + "1a2b3c4d5e6f7a8b" * 4
+
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
@@ -16,8 +18,11 @@ def stream() -> Iterator[io.StringIO]:
 
 def test_a_warning_is_a_sentence(stream: io.StringIO):
     log.configure(stream=stream)
-    structlog.get_logger().warning("image.stood_in", stand_in="A, in place of B", digest="sha256:1")
-    assert stream.getvalue() == "warning: image stood in: A, in place of B (digest=sha256:1)\n"
+    structlog.get_logger().warning("image.stood_in", stand_in="A, in place of B", digest=DIGEST)
+    assert (
+        stream.getvalue()
+        == "warning: image stood in: A, in place of B (digest=sha256:1a2b3c4d5e6f)\n"
+    )
 
 
 def test_a_hint_has_a_line_of_its_own(stream: io.StringIO):

@@ -4,7 +4,15 @@ from datetime import timedelta
 
 import pytest
 
-from ci.records.text import age, clean, duration, short_digest, size, web_address
+from ci.records.text import (
+    age,
+    clean,
+    command_line,
+    duration,
+    short_digest,
+    size,
+    web_address,
+)
 
 
 @pytest.mark.parametrize(
@@ -73,3 +81,9 @@ def test_only_web_addresses_become_links(url: str):
 
 def test_a_short_digest_keeps_the_algorithm():
     assert short_digest("sha256:" + "ab" * 32) == "sha256:abababababab"
+
+
+def test_a_script_is_called_by_the_comment_that_heads_it():
+    assert command_line(["sh", "-c", "# mypy .\nmkdir x\nmypy ."]) == "mypy ."
+    assert command_line(("sh", "-c", "mkdir x\n# not a head")) == "sh -c mkdir x # not a head"
+    assert command_line(["sh", "-c"]) == "sh -c"
