@@ -5,27 +5,22 @@ Nothing here does I/O; ``editor.py`` makes the layers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from ci.engine.vertices.vertex import DirectoryRef, FileRef, Owner, Tree
+from ci.engine.vertices.vertex import Built, DirectoryRef, FileRef, Owner, Tree
 
 __all__ = ["Applied", "Chown", "DiffText", "Edit", "Patched", "Timestamps"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Edit(Tree):
+class Edit(Built):
     """``tree`` with something at ``path`` (absolute) changed."""
 
-    tree: Tree
     path: str
-
-    def parts(self) -> tuple[object, ...]:
-        """All fields but the tree that it is built on."""
-        return tuple(getattr(self, f.name) for f in fields(self) if f.name != "tree")
 
     def sources(self) -> tuple[DirectoryRef | FileRef, ...]:
         """What it takes from other chains."""
-        return tuple(p for p in self.parts() if isinstance(p, DirectoryRef | FileRef))
+        return tuple(p for p in self.inputs().values() if isinstance(p, DirectoryRef | FileRef))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

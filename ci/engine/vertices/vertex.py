@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cached_property
+from typing import ClassVar
 
 from blake3 import blake3
 
@@ -19,6 +20,7 @@ from ci.engine.vertices.health import DEFAULT_TIMING, HealthTiming
 
 __all__ = [
     "BindMount",
+    "Built",
     "CacheMount",
     "Copy",
     "CopySource",
@@ -79,11 +81,22 @@ class Vertex:
     def __post_init__(self) -> None:
         self.digest  # noqa: B018 - computed now, while the children's are at hand
 
+    #: The field that holds what it is built on, where that is its own chain.
+    base_name: ClassVar[str] = ""
+
+    @property
+    def base(self) -> Tree | Exec | None:
+        """What it is built on, where that is its own chain."""
+        return getattr(self, self.base_name) if self.base_name else None
+
+    def inputs(self) -> dict[str, object]:
+        """All fields that are compared, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.compare}
+
     @cached_property
     def digest(self) -> str:
-        """Hex BLAKE3 of the type's name and all fields that are compared."""
-        parts = [type(self).__name__.encode()]
-        parts += [encode(getattr(self, f.name)) for f in fields(self) if f.compare]
+        """Hex BLAKE3 of the type's name and its inputs."""
+        parts = [type(self).__name__.encode(), *map(encode, self.inputs().values())]
         return blake3(b"\0".join(parts)).hexdigest()
 
     def __hash__(self) -> int:
@@ -95,6 +108,15 @@ class Vertex:
 
 class Tree(Vertex):
     """A vertex whose value is a file tree (a container's root, a directory, a lone file)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Built(Tree):
+    """A tree that is made of another one of the same chain."""
+
+    base_name: ClassVar[str] = "tree"
+
+    tree: Tree
 
 
 # -- references: a place inside a tree ------------------------------------------------------------
@@ -184,10 +206,9 @@ class Owner(Vertex):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class NewFile(Tree):
+class NewFile(Built):
     """``tree`` with a file of these contents at ``path``; parents are made."""
 
-    tree: Tree
     path: str
     contents: bytes
     permissions: int = 0o644
@@ -195,29 +216,26 @@ class NewFile(Tree):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class NewDirectory(Tree):
+class NewDirectory(Built):
     """``tree`` with a directory at ``path``; parents are made."""
 
-    tree: Tree
     path: str
     permissions: int = 0o755
     owner: Owner | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Symlink(Tree):
+class Symlink(Built):
     """``tree`` with a symbolic link to ``target``, as it is written, at ``path``."""
 
-    tree: Tree
     path: str
     target: str
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Copy(Tree):
+class Copy(Built):
     """``tree`` with ``source`` at ``path``: a directory's entries are merged in, a file is put."""
 
-    tree: Tree
     path: str
     source: DirectoryRef | FileRef
     patterns: Patterns = field(default_factory=Patterns)
@@ -242,10 +260,9 @@ class CopySource(Vertex):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class DockerCopy(Tree):
+class DockerCopy(Built):
     """``tree`` after COPY or ADD of a Dockerfile; without sources, the destination's folders."""
 
-    tree: Tree
     #: Absolute; a slash at its end says that it is a directory.
     destination: str
     sources: tuple[CopySource, ...] = ()
@@ -257,10 +274,9 @@ class DockerCopy(Tree):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Without(Tree):
+class Without(Built):
     """``tree`` less these paths; a path may be a glob pattern; what is not there is no error."""
 
-    tree: Tree
     paths: tuple[str, ...]
 
 
@@ -406,6 +422,8 @@ class ServiceSpec(Vertex):
 class Exec(Vertex):
     """One command in a sandbox. Its value is an exit code, two output streams and file trees."""
 
+    base_name: ClassVar[str] = "root"
+
     root: Tree
     args: tuple[str, ...]
     #: Sorted by name.
@@ -434,12 +452,16 @@ class Exec(Vertex):
 class ExecRootOutput(Tree):
     """The root file system after an exec."""
 
+    base_name: ClassVar[str] = "exec"
+
     exec: Exec
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ExecMountOutput(Tree):
     """What is at a directory or file mount after an exec."""
+
+    base_name: ClassVar[str] = "exec"
 
     exec: Exec
     path: str

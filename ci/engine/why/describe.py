@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from blake3 import blake3
 
-from ci.engine.solver.keys import below
 from ci.engine.solver.solver import Outcome, Solver
 from ci.engine.trees.patterns import EVERYTHING
 from ci.engine.vertices.container import join
@@ -47,6 +46,16 @@ __all__ = ["describe"]
 #: So much is kept of a run: of commands, their inputs, and the text of one command.
 _STEPS, _INPUTS, _TEXT = 400, 150, 1_000
 _DIGITS = 16
+#: Inputs of an exec that are told of one by one.
+_TOLD = {"root", "args", "env", "secret_env", "mounts", "services"}
+#: What others are called, if not by their field's name.
+_LABELS = {
+    "stdin": "standard input", "redirect_stdin": "standard input's file",
+    "redirect_stdout": "standard output's file", "redirect_stderr": "standard error's file",
+    "expect": "expected exit code", "insecure_root_capabilities": "root's capabilities",
+    "offline": "network left out", "no_init": "init process left out",
+}  # fmt: skip
+_SHOWN = {"workdir", "user", "platform", "sandbox", "expect"}
 _SET_SECRET = re.compile(r"@[0-9a-f]{32}$")
 
 
@@ -113,18 +122,14 @@ class _Describer:
         """What stands in the exec itself."""
         found = [Input(name="command", digest=self._hash(*exec_.args))]
         found += [Input(name=f"variable {k}", digest=self._hash(v)) for k, v in exec_.env]
-        plain = {
-            "workdir": exec_.workdir, "user": exec_.user, "standard input": exec_.stdin,
-            "standard input's file": exec_.redirect_stdin,
-            "standard output's file": exec_.redirect_stdout,
-            "standard error's file": exec_.redirect_stderr,
-            "expected exit code": exec_.expect.value, "platform": exec_.platform,
-            "root's capabilities": exec_.insecure_root_capabilities or "",
-            "sandbox": self.solver.sandbox.mode().value,
-        }  # fmt: skip
-        shown = {"workdir", "user", "platform", "sandbox", "expected exit code"}
+        plain = {name: each for name, each in exec_.inputs().items() if name not in _TOLD}
+        plain["sandbox"] = self.solver.sandbox.mode().value
         found += [
-            Input(name=name, digest=self._hash(value), shown=str(value) if name in shown else "")
+            Input(
+                name=_LABELS.get(name, name.replace("_", " ")),
+                digest=self._hash(value),
+                shown=str(value) if name in _SHOWN else "",
+            )
             for name, value in plain.items()
             if value
         ]
@@ -154,7 +159,7 @@ class _Describer:
         tree: Tree | Exec | None = root
         while tree is not None and not isinstance(tree, Exec):
             found += await self._layer(tree)
-            tree = below(tree)
+            tree = tree.base
         if isinstance(tree, Exec):
             key = await self.solver.key(tree)
             found.append(Input(name="the step before", digest=key[:_DIGITS], made_by=key))
@@ -268,7 +273,7 @@ def _maker(tree: Tree) -> Exec | None:
     """The exec that a tree is made of, if it is."""
     link: Tree | Exec | None = tree
     while link is not None and not isinstance(link, Exec):
-        link = below(link)
+        link = link.base
     return link
 
 

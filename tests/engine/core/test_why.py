@@ -121,6 +121,8 @@ async def test_each_input_of_an_exec_that_changes_is_named(store: Store, image: 
         "user: app is now root": replace(base, user="root"),
         "workdir: / is now /tmp": replace(base, workdir="/tmp"),
         "standard input: is new": replace(base, stdin="x"),
+        "init process left out: is new": replace(base, no_init=True),
+        "network left out: is new": replace(base, offline=True),
         "new file /f: is new": replace(base, root=NewFile(tree=image, path="/f", contents=b"")),
     }
     for line, variant in variants.items():
