@@ -1,20 +1,28 @@
-"""The caller's terminal, lent to one command of a container at a time."""
+"""The caller's terminal, lent to one command of a container at a time.
+
+Secrets of the command are masked in what it shows, as in all output. What could become one is held
+back, but a moment later it is shown: it may be the end of a prompt that awaits an answer. Should
+the rest of a secret come after that, the rest is masked. So what a command writes at a time is
+masked; of what is written slowly, or typed and echoed key by key, all but the end is seen.
+"""
 
 from __future__ import annotations
 
 import array
 import fcntl
+import math
 import os
 import signal
 import termios
 import threading
 import tty
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 
 import anyio
 
 from ci.engine.refusal import Refusal
+from ci.engine.solver.scrub import Scrubber
 
 __all__ = ["Borrow", "Terminal", "own_terminal"]
 
@@ -22,6 +30,9 @@ __all__ = ["Borrow", "Terminal", "own_terminal"]
 Borrow = Callable[[], AbstractContextManager[int]]
 
 _CHUNK = 1 << 12
+#: How long what could become a secret is held back. Seconds; longer than a pipe takes, and too
+#: short to be noticed.
+_MOMENT = 0.05
 #: What a command that has ended has still to say. Seconds.
 _LAST_WORDS = 1.0
 
@@ -53,8 +64,10 @@ class Terminal:
         self._borrow = borrow
         self._turn = anyio.Lock()
 
-    async def lend(self, field: str, run: Callable[[int], Awaitable[None]]) -> None:
-        """Run what uses a terminal, as a descriptor, until it returns.
+    async def lend(
+        self, field: str, run: Callable[[int], Awaitable[None]], secrets: Iterable[bytes]
+    ) -> None:
+        """Run what uses a terminal, as a descriptor, until it returns; secrets are masked.
 
         Raises:
             Refusal: there is none to lend; names the field that asked.
@@ -71,7 +84,7 @@ class Terminal:
                 stack.callback(os.close, ours)
                 os.set_blocking(ours, False)
                 stack.enter_context(_raw(theirs))
-                async with _joined(theirs, ours):
+                async with _joined(theirs, ours, Scrubber(secrets)):
                     try:
                         await run(lent)
                     finally:
@@ -98,12 +111,12 @@ def _raw(fd: int) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _joined(theirs: int, ours: int) -> AsyncIterator[None]:
+async def _joined(theirs: int, ours: int, scrubber: Scrubber) -> AsyncIterator[None]:
     """Copy keys in, output out, and changes of the size, until the other end is closed."""
     silent = anyio.Event()
 
     async def show() -> None:
-        await _copy(ours, theirs)
+        await _show(ours, theirs, scrubber)
         silent.set()
 
     async with anyio.create_task_group() as tasks:
@@ -119,16 +132,32 @@ async def _joined(theirs: int, ours: int) -> AsyncIterator[None]:
 
 async def _copy(source: int, sink: int) -> None:
     """Copy until one of the two is closed."""
+    while chunk := await _read(source):
+        if not await _write(sink, chunk):
+            return
+
+
+async def _show(source: int, sink: int, scrubber: Scrubber) -> None:
+    """Copy what the scrubber lets through until one of the two is closed."""
+    chunk = await _read(source)
+    while chunk and await _write(sink, scrubber.feed(chunk)):
+        chunk = await _read(source, _MOMENT) if scrubber.holds else b""
+        if not chunk and await _write(sink, scrubber.overdue()):
+            chunk = await _read(source)
+
+
+async def _read(source: int, seconds: float = math.inf) -> bytes:
+    """Some of what is there to read; nothing when it was closed, or nothing came in time."""
     while True:
-        await anyio.wait_readable(source)
+        with anyio.move_on_after(seconds) as patience:
+            await anyio.wait_readable(source)
         try:
-            chunk = os.read(source, _CHUNK)
+            return os.read(source, _CHUNK)
         except BlockingIOError:
-            continue
+            if patience.cancelled_caught:
+                return b""
         except OSError:
-            return
-        if not chunk or not await _write(sink, chunk):
-            return
+            return b""
 
 
 async def _write(fd: int, data: bytes) -> bool:

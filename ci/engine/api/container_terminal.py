@@ -48,7 +48,8 @@ async def interact(
     """
     args = tuple(command) or container.terminal_args or _SHELL
     runs = container.exec(args, insecure_root_capabilities=privileged)
-    await ctx.terminal.lend(field, partial(ctx.solver.interact, runs))
+    secrets = await ctx.solver.plain_secrets(runs)
+    await ctx.terminal.lend(field, partial(ctx.solver.interact, runs), secrets.values())
 
 
 async def up(

@@ -100,7 +100,8 @@ async def terminal(service: AnyService, ctx: Context, *, cmd: Sequence[str]) -> 
     async def run(lent: int) -> None:
         await ctx.services.visit(spec, tuple(cmd) or _SHELL, terminal=lent)
 
-    await ctx.terminal.lend("Service.terminal", run)
+    secrets = await ctx.solver.plain_secrets(spec.exec)
+    await ctx.terminal.lend("Service.terminal", run, secrets.values())
     return service
 
 

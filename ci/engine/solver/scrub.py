@@ -149,14 +149,15 @@ class Scrubber:
     """Masks secrets in one stream; secrets that overlap each other are under one mask.
 
     What could be the beginning of a secret is held back until more is known; ``finish`` gives the
-    rest. The pieces' concatenation does not depend on how the stream was cut.
+    rest. The pieces' concatenation does not depend on how the stream was cut, but by ``overdue``.
     """
 
     def __init__(self, secrets: Iterable[bytes]) -> None:
         self._spellings = _spellings(frozenset(secrets))
         self._held = b""
-        #: Bytes of what is held that the last mask stands for already.
+        #: Bytes of what is held that are told already, by a mask or as they are.
         self._covered = 0
+        self._as_they_are = False
 
     def feed(self, piece: bytes) -> bytes:
         """What of the stream up to here can be told by now."""
@@ -164,6 +165,18 @@ class Scrubber:
             return piece
         data = self._held + piece
         return self._tell(data, self._spellings.undecided(data))
+
+    @property
+    def holds(self) -> bool:
+        """Something is held back that nothing stands for yet."""
+        return len(self._held) > self._covered
+
+    def overdue(self) -> bytes:
+        """What is held back, for who cannot wait; should it become a secret, the rest is masked."""
+        held = self._held
+        told = self._tell(held, len(held))
+        self._held, self._covered, self._as_they_are = held, len(held), True
+        return told
 
     def finish(self) -> bytes:
         """The rest; the stream has ended."""
@@ -177,14 +190,19 @@ class Scrubber:
         """The data masked, up to that place; the rest is held."""
         pattern, overlap = self._spellings.pattern, self._spellings.overlap
         told: list[bytes] = []
-        position, done = 0, self._covered
+        position, done, seen = 0, self._covered, self._as_they_are
         while pattern and (match := pattern.search(data, position)) and match.start() < until:
             start, end = match.span()
             if start >= done:
                 told += (data[done:start], MASK)
+                seen = False
+            elif seen and end > done:
+                told.append(MASK)
+                seen = False
             done = max(done, end)
             position = max(start + 1, end - overlap)
         if done < until:
             told.append(data[done:until])
         self._held, self._covered = data[until:], max(0, done - until)
+        self._as_they_are = seen and self._covered > 0
         return b"".join(told)

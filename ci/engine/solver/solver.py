@@ -250,8 +250,6 @@ class Solver(Reading):
     async def _inputs(self, exec_: Exec, attachment: Attachment) -> Inputs:
         """Evaluate all that an exec needs."""
         mounts = [m for m in exec_.mounts if _source(m) is not None]
-        wanted = [secret for _, secret in exec_.secret_env]
-        wanted += [m.secret for m in exec_.mounts if isinstance(m, SecretMount)]
         files = frozenset([mount.path for mount in mounts if await self._is_file(mount)])
         root, *snapshots = await gather(
             partial(self.snapshot, exec_.root),
@@ -263,9 +261,15 @@ class Solver(Reading):
                 m.path: self._evaluation.fit(s) for m, s in zip(mounts, snapshots, strict=True)
             },
             files=files,
-            secrets={secret.name: await self.secrets.value(secret) for secret in wanted},
+            secrets=await self.plain_secrets(exec_),
             attachment=attachment,
         )
+
+    async def plain_secrets(self, exec: Exec) -> dict[str, bytes]:  # noqa: A002 - as in run
+        """The secrets that an exec is given, by name: to give, and to scrub output of."""
+        wanted = [secret for _, secret in exec.secret_env]
+        wanted += [m.secret for m in exec.mounts if isinstance(m, SecretMount)]
+        return {secret.name: await self.secrets.value(secret) for secret in wanted}
 
     async def _is_file(self, mount: Mount) -> bool:
         """A file is mounted; only the tree tells what a bind is."""

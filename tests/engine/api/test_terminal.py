@@ -130,6 +130,29 @@ async def test_a_directory_is_where_its_terminal_is():
         assert await screen.wait_end() == 0
 
 
+SECRET = '.with_secret_variable("KEY", dag.set_secret("key", "hunter and prey"))'
+
+
+async def test_secrets_are_masked_in_what_a_terminal_shows():
+    with run(f"base{SECRET}.terminal()") as screen:
+        await screen.wait_for(r"# $")
+        screen.type("echo begin $KEY end; printf 'what of a hunter'; read x; echo the $KEY\n")
+        await screen.wait_for(r"\nbegin \*\*\* end\r\nwhat of a hunter$")
+        screen.type("answer\n")
+        await screen.wait_for(r"answer\r\nthe \*\*\*\r\n# $")
+        screen.type("exit\n")
+        await screen.wait_for("sync: Container")
+        assert await screen.wait_end() == 0
+
+
+async def test_secrets_are_masked_in_the_terminal_of_a_service():
+    service = f"base{SECRET}.as_service(args=['sleep', '1000']).terminal(cmd=['printenv', 'KEY'])"
+    with run(service) as screen:
+        await screen.wait_for(r"\*\*\*\r\n")
+        await screen.wait_for("sync: Service")
+        assert await screen.wait_end() == 0
+
+
 async def test_a_services_terminal_is_inside_it():
     service = (
         "base.as_service(args=['sh', '-c', 'echo of the service > /tmp/it; exec sleep 1000'])"
