@@ -88,8 +88,10 @@ async def within_engine(
                         print(text)
                 except NotPassedError as error:
                     code = error.exit_code
+                # What comes after the work changes nothing of how it ended.
+                code = exits.INTERRUPTED if stop.reason else code
         group.cancel_scope.cancel()
-    return exits.INTERRUPTED if stop.reason else code
+    return code
 
 
 def _is_news(text: str, told: Sequence[str], *, json: bool) -> bool:

@@ -24,6 +24,7 @@ __all__ = [
     "ExecFinished",
     "ExecStarted",
     "Feed",
+    "ImageAwaited",
     "Kind",
     "NodeFinished",
     "NodeOutput",
@@ -99,6 +100,17 @@ class NodeOutput(Happening):
     text: str
     stream: Literal["stdout", "stderr"] = "stdout"
     #: The ``traceparent`` header of the request that caused it; see ``Feed``.
+    trace: str = ""
+
+
+class ImageAwaited(Happening):
+    """An engine began to get an image: it is pulled, or made, or in the store already."""
+
+    event: Literal["image.awaited"] = "image.awaited"
+    #: Empty as an engine sends it: the run finds it by ``trace``.
+    node: str = ""
+    #: As the pipeline names it.
+    address: str
     trace: str = ""
 
 
@@ -188,6 +200,7 @@ Event: TypeAlias = (
     | NodeStarted
     | NodeRetried
     | NodeOutput
+    | ImageAwaited
     | ExecStarted
     | ExecFinished
     | NodeFinished
@@ -195,7 +208,7 @@ Event: TypeAlias = (
     | DeliveryMoved
     | RunFinished
 )
-EngineEvent: TypeAlias = NodeOutput | ExecStarted | ExecFinished
+EngineEvent: TypeAlias = NodeOutput | ImageAwaited | ExecStarted | ExecFinished
 #: What comes from below a run, by its feed.
 Reported: TypeAlias = EngineEvent | DeliveryMoved
 

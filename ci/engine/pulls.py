@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,9 +39,13 @@ class ImageUse:
 class Pulls:
     """Resolves images by address; the same address is the same image to the session's end."""
 
-    def __init__(self, images: Images, secrets: Secrets) -> None:
+    def __init__(
+        self, images: Images, secrets: Secrets, *, awaited: Callable[[str], None] | None = None
+    ) -> None:
+        """``awaited`` is told the address of an image by each that begins to wait for it."""
         self._images = images
         self._secrets = secrets
+        self._awaited = awaited or (lambda _: None)
         self._resolved: dict[_Key, ResolvedImage] = {}
         self._locks: dict[_Key, anyio.Lock] = {}
 
@@ -109,6 +113,7 @@ class Pulls:
         key = (address, platform, place)
         if key in self._resolved:
             return self._resolved[key]
+        self._awaited(address)
         async with self._locks.setdefault(key, anyio.Lock()):
             if key not in self._resolved:
                 self._resolved[key] = await self._images.resolve(

@@ -9,7 +9,7 @@ from ci.clock import Clock
 from ci.engine.trace import TRACE
 from ci.engine.vertices import execution
 from ci.engine.vertices.vertex import Exec
-from ci.events import EngineEvent, ExecFinished, ExecStarted, NodeOutput
+from ci.events import EngineEvent, ExecFinished, ExecStarted, ImageAwaited, NodeOutput
 
 __all__ = ["Relay"]
 
@@ -34,6 +34,10 @@ class Relay:
             self._output(event)
         else:
             self._finished(event)
+
+    def image_awaited(self, address: str) -> None:
+        """Tell that whoever asks now waits for an image."""
+        self._sink(ImageAwaited(at=self._clock.now(), address=address, trace=TRACE.get()))
 
     def _trace(self, ran: Exec) -> str:
         with self._lock:

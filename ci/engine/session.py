@@ -176,7 +176,7 @@ class Session:
         solver.tunnels = tunnels = await stack.enter_async_context(Tunnels(services))
         images = Images(store, sources=self._sources)
         stack.push_async_callback(images.close)
-        self._images = Pulls(images, secrets)
+        self._images = Pulls(images, secrets, awaited=relay.image_awaited if relay else None)
         context = Context(
             solver=solver,
             secrets=secrets,

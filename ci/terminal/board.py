@@ -11,6 +11,7 @@ from ci.events import (
     Event,
     ExecFinished,
     ExecStarted,
+    ImageAwaited,
     Kind,
     NodeFinished,
     NodeOutput,
@@ -164,7 +165,13 @@ class Board:
 
 def _advance(
     row: Row,
-    event: NodeStarted | NodeRetried | NodeOutput | ExecStarted | ExecFinished | NodeFinished,
+    event: NodeStarted
+    | NodeRetried
+    | NodeOutput
+    | ImageAwaited
+    | ExecStarted
+    | ExecFinished
+    | NodeFinished,
 ) -> None:
     match event:
         case NodeStarted():
@@ -175,6 +182,8 @@ def _advance(
             row.doing = f"again in {event.delay:.0f} s: {clean(reason)}"
         case NodeOutput():
             row.say(event.text)
+        case ImageAwaited():
+            row.doing = clean(f"image {event.address}")
         case ExecStarted():
             row.doing = clean(command_line(event.command))
         case NodeFinished():

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from ci import cli, signature
-from ci.events import NodeFinished, RunFinished, RunStarted, VerdictReached, parse
+from ci.events import ImageAwaited, NodeFinished, RunFinished, RunStarted, VerdictReached, parse
 from ci.module import Ci
 from ci.records.run import RunRecord
 from ci.values import Status
@@ -244,6 +244,7 @@ def test_json_is_all_that_is_on_stdout_and_reads_back(ci: Cli):
         json.loads(event.to_json()) for event in events
     ]
     assert {type(event) for event in events} >= {NodeFinished, VerdictReached}
+    assert {event.node for event in events if isinstance(event, ImageAwaited)} == {"types"}
     ended = [event for event in events if isinstance(event, NodeFinished) and event.node == "types"]
     assert [event.status for event in ended] == [Status.PASSED]
 

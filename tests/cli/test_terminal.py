@@ -16,6 +16,7 @@ from ci.events import (
     DeliveryMoved,
     Event,
     ExecStarted,
+    ImageAwaited,
     Kind,
     NodeFinished,
     NodeOutput,
@@ -103,20 +104,23 @@ FAILURE: tuple[Event, ...] = (
 
 def test_each_state_shows_how_it_stands():
     board = board_of(
-        begun("lint", "types", "unit", "build"),
+        begun("lint", "types", "unit", "build", "scan"),
         started("lint"),
         ended("lint", execs=1, cached_execs=1, summary="40 files checked"),
         started("types"),
         ExecStarted(at=EPOCH, node="types", exec="1", command=("mypy", "src")),
         started("unit"),
         NodeOutput(at=EPOCH, node="unit", text="\x1b[32mtests/test_api.py\x1b[0m .....\n"),
+        started("build"),
+        ImageAwaited(at=EPOCH, node="build", address="debian:bookworm-slim"),
     )
     lines = text_of(board, seconds=12.7).splitlines()
-    assert re.fullmatch(r". shop  13 s, 1 of 4", lines[0])
+    assert re.fullmatch(r". shop  13 s, 1 of 5", lines[0])
     assert lines[1] == "  ✓ lint       1.5 s  cached  40 files checked"
     assert re.fullmatch(r"  . types       12 s  mypy src", lines[2])
     assert re.fullmatch(r"  . unit        12 s  tests/test_api\.py \.\.\.\.\.", lines[3])
-    assert lines[4] == "  · build"
+    assert re.fullmatch(r"  . build       12 s  image debian:bookworm-slim", lines[4])
+    assert lines[5] == "  · scan"
 
 
 def test_what_failed_shows_its_reason_its_hint_and_the_tail_of_its_output():

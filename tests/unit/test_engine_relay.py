@@ -15,7 +15,7 @@ from ci.engine.trace import TRACE
 from ci.engine.vertices import execution
 from ci.engine.vertices.duration import seconds
 from ci.engine.vertices.vertex import Exec, Scratch
-from ci.events import EngineEvent, ExecFinished, ExecStarted, NodeOutput
+from ci.events import EngineEvent, ExecFinished, ExecStarted, ImageAwaited, NodeOutput
 
 RAN = Exec(root=Scratch(), args=("make",))
 
@@ -47,6 +47,19 @@ def test_streams_are_apart():
     assert [(e.stream, e.text) for e in events if isinstance(e, NodeOutput)] == [
         ("stderr", "e"),
         ("stdout", "out"),
+    ]
+
+
+def test_each_that_waits_for_an_image_is_told_apart():
+    events: list[EngineEvent] = []
+    relay = Relay(events.append, SystemClock())
+    for asker in ("one", "other"):
+        token = TRACE.set(asker)
+        relay.image_awaited("debian:bookworm-slim")
+        TRACE.reset(token)
+    assert [(e.trace, e.address) for e in events if isinstance(e, ImageAwaited)] == [
+        ("one", "debian:bookworm-slim"),
+        ("other", "debian:bookworm-slim"),
     ]
 
 
