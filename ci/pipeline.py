@@ -363,11 +363,21 @@ def _nonce() -> str:
     return SystemClock().now().isoformat()
 
 
+#: Stages whose findings are no matter of security.
+_STYLE = frozenset({"format", "lint", "types"})
+
+
 def _common(run: Run) -> dict[str, str]:
     """Reports of the run as a whole: all findings as SARIF, and the verdict in one word."""
-    findings = [finding for _, finding in run.record.findings()]
+    findings = run.record.findings()
+    evidence = [node.evidence for node in run.record.nodes if node.evidence]
+    sarif = code_scanning.write(
+        [finding for _, finding in findings],
+        versions={one.name: one.version for each in evidence for one in each.scanners},
+        style=[finding for stage, finding in findings if stage in _STYLE],
+    )
     return {
-        "findings.sarif": code_scanning.write(findings),
+        "findings.sarif": sarif,
         "verdict": run.verdict.outcome.value + "\n",
     }
 

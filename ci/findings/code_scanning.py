@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import groupby
 from typing import Any
 from urllib.parse import quote
@@ -38,24 +39,32 @@ def write(
     findings: Iterable[Finding],
     *,
     versions: Mapping[str, str] = _NO_VERSIONS,
+    style: Iterable[Finding] = (),
     category: str = "towpath",
 ) -> str:
-    """One log with a run for each scanner that found something, or an empty run for none.
+    """One log with a run for each scanner, or an empty run for none.
 
     Args:
         findings: In any order. Waived ones are written as suppressed.
-        versions: Version of each scanner by name, where known.
+        versions: Version of each scanner that looked, by name. One that found nothing has a run,
+            too: by that GitHub closes the alerts of what it found before.
+        style: Those of the findings that are no matter of security: GitHub shows them as such.
         category: Tells this upload's runs from those of other analyses of the same commit.
     """
     ordered = sorted(findings, key=_order)
-    runs = [
-        _run(scanner, tuple(group), versions.get(scanner, ""), category)
+    rules_of_style = {(finding.scanner, finding.rule) for finding in style}
+    found = {
+        scanner: tuple(group)
         for scanner, group in groupby(ordered, key=lambda finding: finding.scanner)
+    }
+    runs = [
+        _run(scanner, found.get(scanner, ()), versions.get(scanner, ""), category, rules_of_style)
+        for scanner in sorted({*found, *versions})
     ]
     log = {
         "$schema": _SCHEMA,
         "version": "2.1.0",
-        "runs": runs or [_run("towpath", (), "", category)],
+        "runs": runs or [_run("towpath", (), "", category, rules_of_style)],
     }
     return json.dumps(log, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
@@ -72,14 +81,22 @@ def _order(finding: Finding) -> tuple[str, str, int, str, str, str]:
     )
 
 
-def _run(scanner: str, findings: Sequence[Finding], version: str, category: str) -> dict[str, Any]:
+def _run(
+    scanner: str,
+    findings: Sequence[Finding],
+    version: str,
+    category: str,
+    rules_of_style: AbstractSet[tuple[str, str]],
+) -> dict[str, Any]:
     by_rule: dict[str, list[Finding]] = {}
     for finding in findings:
         by_rule.setdefault(finding.rule, []).append(finding)
     names = sorted(by_rule)
     driver: dict[str, Any] = {
         "name": scanner,
-        "rules": [_rule(name, by_rule[name]) for name in names],
+        "rules": [
+            _rule(name, by_rule[name], is_style=(scanner, name) in rules_of_style) for name in names
+        ],
     }
     if version:
         driver["version"] = version
@@ -92,11 +109,15 @@ def _run(scanner: str, findings: Sequence[Finding], version: str, category: str)
     }
 
 
-def _rule(name: str, findings: Sequence[Finding]) -> dict[str, Any]:
-    """A rule is as severe as its worst finding: GitHub shows severities by rule."""
+def _rule(name: str, findings: Sequence[Finding], *, is_style: bool) -> dict[str, Any]:
+    """A rule is as severe as its worst finding: GitHub shows severities by rule.
+
+    Its description is what alerts are titled by: the message, where all have the same.
+    """
     worst = max((finding.severity for finding in findings), key=lambda severity: severity.rank)
     url = next((finding.url for finding in findings if finding.url), "")
-    title = findings[0].message if findings[0].package else name
+    messages = {finding.message for finding in findings}
+    title = findings[0].message if findings[0].package or len(messages) == 1 else name
     text = f"{title}\n{url}" if url else title
     rule: dict[str, Any] = {
         "id": name,
@@ -104,9 +125,9 @@ def _rule(name: str, findings: Sequence[Finding]) -> dict[str, Any]:
         "fullDescription": {"text": title[:1024]},
         "help": {"text": text},
         "defaultConfiguration": {"level": _LEVELS[worst]},
-        "properties": {"tags": ["security"]},
+        "properties": {"tags": ["style" if is_style else "security"]},
     }
-    if worst in _SCORES:
+    if worst in _SCORES and not is_style:
         rule["properties"]["security-severity"] = _SCORES[worst]
     if url:
         rule["helpUri"] = url

@@ -80,6 +80,20 @@ def test_a_waived_finding_is_written_as_suppressed():
     assert sarif.parse(code_scanning.write([waived])).findings == ()
 
 
+def test_a_scanner_that_found_nothing_is_told_of_so_that_its_alerts_are_closed():
+    runs = json.loads(code_scanning.write([], versions={"ruff": "0.14", "bandit": "1.9"}))["runs"]
+    assert [run["automationDetails"]["id"] for run in runs] == ["towpath/bandit/", "towpath/ruff/"]
+    assert [run["results"] for run in runs] == [[], []]
+
+
+def test_what_is_a_matter_of_style_is_no_security_alert():
+    found = FINDINGS[0].model_copy(update={"package": None})
+    (run,) = json.loads(code_scanning.write([found], style=[found]))["runs"]
+    (rule,) = run["tool"]["driver"]["rules"]
+    assert rule["properties"] == {"tags": ["style"]}
+    assert rule["shortDescription"]["text"] == found.message
+
+
 def test_no_findings_is_a_log_that_github_takes():
     (run,) = json.loads(code_scanning.write([]))["runs"]
     assert run["results"] == []
