@@ -17,12 +17,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ci.engine.sandbox.argv import DEFAULT_PATH, Bind, Data, Mode, MountPlan, Overlay, Plan
+from ci.engine.sandbox.argv import Bind, Data, Mode, MountPlan, Overlay, Plan
 from ci.engine.sandbox.box import Sandbox
 from ci.engine.sandbox.lent import Host
 from ci.engine.sandbox.runner import Ended, Process
 from ci.engine.trees.merged import MergedTree
 from ci.engine.trees.passwd import account
+from ci.engine.vertices.execution import DEFAULT_PATH
 from ci.errors import CiError
 
 __all__ = ["Program", "Runtime", "plan"]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ci.engine.refusal import Refusal
-from ci.engine.sandbox.argv import DEFAULT_PATH
 from ci.engine.vertices.container import ContainerState, ExposedPort, Healthcheck, join
+from ci.engine.vertices.execution import DEFAULT_PATH
 from ci.engine.vertices.vertex import (
     CacheMount,
     DirectoryMount,

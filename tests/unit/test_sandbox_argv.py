@@ -20,9 +20,10 @@ from ci.engine.sandbox.argv import (
     overlay_options_size,
 )
 from ci.engine.sandbox.confinement import Kernel, Restrictions, confinement
-from ci.engine.sandbox.launcher import CODE, Call, Identity, candidates, image, table
+from ci.engine.sandbox.launcher import CODE, Call, candidates, image, table
 from ci.engine.sandbox.seccomp import filter_program
 from ci.engine.sandbox.syscalls import FILTERED
+from ci.engine.trees.passwd import Identity
 
 ROOT = Overlay(target="/", lower=("/l/1", "/l/2"), upper="/t/u", work="/t/w")
 FDS = Descriptors(arguments=10, status=11, launcher=12)

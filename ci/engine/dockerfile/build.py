@@ -18,10 +18,10 @@ from ci.engine.dockerfile.parser import parse, parse_trigger
 from ci.engine.dockerfile.plan import SCRATCH, Plan, Stage, make_plan, references
 from ci.engine.dockerfile.state import Request, StageState, Surroundings
 from ci.engine.images.oci import Platform
-from ci.engine.sandbox.argv import DEFAULT_PATH
 from ci.engine.solver.flights import gather
 from ci.engine.solver.solver import Solver
 from ci.engine.vertices.container import ContainerState
+from ci.engine.vertices.execution import DEFAULT_PATH
 from ci.engine.vertices.vertex import DirectoryRef, Scratch, SecretMount, SecretRef, Tree
 from ci.errors import CiError
 

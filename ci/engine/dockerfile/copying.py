@@ -17,9 +17,9 @@ from ci.engine.dockerfile.archives import extract, is_archive
 from ci.engine.dockerfile.fault import told
 from ci.engine.dockerfile.permissions import apply
 from ci.engine.dockerfile.taking import Match, inside, matches
+from ci.engine.store.layers import Layer
 from ci.engine.store.store import Store
 from ci.engine.trees.builder import LayerBuilder
-from ci.engine.trees.layers import Layer
 from ci.engine.trees.merged import Entry, MergedTree, NoSuchPath, join, normalize
 from ci.engine.trees.passwd import owner_ids
 from ci.engine.vertices.vertex import CopySource, DockerCopy

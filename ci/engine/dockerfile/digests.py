@@ -11,9 +11,9 @@ from ci.engine.dockerfile.fault import told
 from ci.engine.dockerfile.taking import literal, matches, taken_digest
 from ci.engine.solver.flights import gather
 from ci.engine.solver.keys import fingerprint
-from ci.engine.trees.digest import file_digest
+from ci.engine.store.file_digest import file_digest
+from ci.engine.store.layers import Snapshot
 from ci.engine.trees.host import KnownDigests
-from ci.engine.trees.layers import Snapshot
 from ci.engine.trees.merged import MergedTree
 from ci.engine.trees.patterns import EVERYTHING
 from ci.engine.vertices.vertex import (

@@ -24,8 +24,8 @@ from ci.engine.git.refs import Refs
 from ci.engine.git.repository import GitClean, GitRef, GitRepository, GitTree
 from ci.engine.git.url import GitURL
 from ci.engine.refusal import Refusal
+from ci.engine.store.layers import Snapshot, remove_tree
 from ci.engine.trees.builder import LayerBuilder
-from ci.engine.trees.layers import Snapshot, remove_tree
 from ci.engine.trees.merged import MergedTree
 from ci.engine.trees.patterns import EVERYTHING, select
 from ci.engine.vertices.vertex import DirectoryRef

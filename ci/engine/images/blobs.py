@@ -15,8 +15,8 @@ import zstandard
 from ci.engine.images.oci import Descriptor, layer_media_type
 from ci.engine.images.pack import EPOCH, pack_layer
 from ci.engine.images.stream import CHUNK, broken, decompressed
+from ci.engine.store.layers import Layer
 from ci.engine.store.store import Store
-from ci.engine.trees.layers import Layer
 from ci.errors import ConfigError
 
 __all__ = ["COMPRESSIONS", "Blob", "StoredBlobs", "diff_id", "pack_blob"]

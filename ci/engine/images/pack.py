@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from ci.engine.trees.layers import OWNER_XATTR, is_opaque, is_whiteout
+from ci.engine.store.layers import OWNER_XATTR, is_opaque, is_whiteout
 
 __all__ = ["EPOCH", "pack_layer"]
 

@@ -17,8 +17,8 @@ from ci.engine.images.oci import Descriptor, ImageError
 from ci.engine.images.registry import Registry, RemoteImage
 from ci.engine.images.stream import CHUNK, compression_of
 from ci.engine.images.unpack import unpack_layer
+from ci.engine.store.layers import Layer, Snapshot
 from ci.engine.store.store import Store, file_sha256
-from ci.engine.trees.layers import Layer, Snapshot
 from ci.errors import CiError
 
 __all__ = ["Puller", "load"]

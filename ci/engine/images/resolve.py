@@ -25,8 +25,8 @@ from ci.engine.images.pull import Puller, load
 from ci.engine.images.reference import InvalidReferenceError, Reference
 from ci.engine.images.registry import Registry
 from ci.engine.images.sources import Sources
+from ci.engine.store.layers import Layer, Snapshot
 from ci.engine.store.store import Store
-from ci.engine.trees.layers import Layer, Snapshot
 
 __all__ = ["Images", "ResolvedImage"]
 

@@ -19,8 +19,8 @@ from typing import IO
 from ci.engine.images.oci import ImageError
 from ci.engine.images.stream import CHUNK, HashingReader, Readable, broken, decompressed
 from ci.engine.images.tars import BoundedTarInfo, Parts, check_entry, copy_content, parts_of
+from ci.engine.store.layers import OWNER_XATTR, is_whiteout, make_opaque, make_whiteout, remove_tree
 from ci.engine.trees.builder import set_owner
-from ci.engine.trees.layers import OWNER_XATTR, is_whiteout, make_opaque, make_whiteout, remove_tree
 from ci.engine.trees.merged import MergedTree
 
 __all__ = ["LayerUnpacker", "unpack_layer"]

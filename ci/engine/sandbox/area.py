@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ci.engine.sandbox.argv import Overlay
 from ci.engine.sandbox.ephemeral import Ephemeral
+from ci.engine.store.layers import Layer, remove_tree
 from ci.engine.store.store import Store
 from ci.engine.trees.builder import LayerBuilder, set_owner
-from ci.engine.trees.layers import Layer, remove_tree
 from ci.engine.trees.merged import MergedTree, SettledTree
 
 __all__ = ["Area"]

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ci.engine.sandbox.launcher import Identity
+from ci.engine.trees.passwd import Identity
 
 __all__ = [
-    "DEFAULT_PATH",
     "Bind",
     "Data",
     "Descriptors",
@@ -22,8 +21,6 @@ __all__ = [
     "overlay_options_size",
 ]
 
-#: What PATH is where neither the image nor the user says.
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: What one layer adds to its path in the mount options: bwrap's prefix and a colon.
 _LAYER_COST = len("/oldroot:")
 

@@ -23,7 +23,7 @@ from ci.engine.sandbox.launcher import open_launcher, sealed_program
 from ci.engine.sandbox.limits import LimitExceeded, Limits
 from ci.engine.sandbox.runner import Command, Ended, Process, Runner
 from ci.engine.sandbox.seccomp import filter_program
-from ci.engine.trees.layers import remove_tree
+from ci.engine.store.layers import remove_tree
 from ci.engine.vertices.execution import Namespaces, Stream
 from ci.errors import CiError
 

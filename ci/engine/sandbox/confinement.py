@@ -19,9 +19,10 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from ci.engine.sandbox.argv import Mode, Overlay, Plan
-from ci.engine.sandbox.launcher import CODE, Call, Identity, Table, table
+from ci.engine.sandbox.launcher import CODE, Call, Table, table
 from ci.engine.sandbox.seccomp import filter_program
 from ci.engine.sandbox.syscalls import MADE
+from ci.engine.trees.passwd import Identity
 from ci.errors import CiError
 
 __all__ = ["DOCKER_CAPABILITIES", "Kernel", "Restrictions", "confinement"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ci.engine.store.layers import is_whiteout
 from ci.engine.trees.builder import LayerBuilder
-from ci.engine.trees.layers import is_whiteout
 from ci.engine.trees.merged import MergedTree, NoSuchPath
 
 __all__ = ["Ephemeral"]

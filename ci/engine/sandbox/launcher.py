@@ -21,7 +21,6 @@ from dataclasses import dataclass
 __all__ = [
     "CODE",
     "Call",
-    "Identity",
     "Table",
     "candidates",
     "image",
@@ -71,16 +70,6 @@ class Call:
     args: tuple[int | bytes | tuple[bytes, bytes], ...] = ()
     #: What cannot be done where it fails; empty: it may fail.
     purpose: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Identity:
-    """Who a command runs as, in numbers."""
-
-    uid: int = 0
-    gid: int = 0
-    #: Supplementary groups.
-    groups: tuple[int, ...] = ()
 
 
 def candidates(command: str, path: str) -> list[str]:

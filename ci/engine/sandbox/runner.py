@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import IO
 
-from ci.engine.sandbox.orphans import OWNER
+from ci.engine.store.orphans import OWNER
 from ci.engine.vertices.execution import Namespaces, Stream
 
 __all__ = ["Command", "Ended", "Process", "Runner"]

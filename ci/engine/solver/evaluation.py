@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import anyio
 
 from ci.engine.git.repository import GitClean, GitTree
+from ci.engine.solver.editor import Editor
 from ci.engine.solver.flights import gather
 from ci.engine.solver.keys import fingerprint
-from ci.engine.trees.editor import Editor
+from ci.engine.store.layers import EMPTY, Layer, Snapshot
 from ci.engine.trees.host import Import, import_directory, import_file
-from ci.engine.trees.layers import EMPTY, Layer, Snapshot
 from ci.engine.trees.making import TreeBuilder
 from ci.engine.trees.patterns import EVERYTHING
 from ci.engine.trees.squash import squash
@@ -253,7 +253,7 @@ class Evaluation:
         return self._trees.lone_file(target, "container.tar", 0o600)
 
     async def _http(self, tree: Http) -> Snapshot:
-        from ci.engine.trees.download import Download  # noqa: PLC0415 - only where it is asked for
+        from ci.engine.solver.download import Download  # noqa: PLC0415 - only where it is asked for
 
         authorization, scope, port = "", "", 0
         if tree.auth_header is not None:

@@ -6,9 +6,9 @@ import hashlib
 from typing import Any
 
 from ci.engine.solver.execs import Finished
+from ci.engine.store.layers import Snapshot
 from ci.engine.store.records import Record
 from ci.engine.store.store import Store, StoreError
-from ci.engine.trees.layers import Snapshot
 from ci.engine.vertices.execution import ExecResult
 
 __all__ = ["Outputs"]

@@ -14,17 +14,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ci.engine.sandbox.area import Area
-from ci.engine.sandbox.argv import DEFAULT_PATH, Bind, Data, Mode, MountPlan, Plan, Tmpfs
+from ci.engine.sandbox.argv import Bind, Data, Mode, MountPlan, Plan, Tmpfs
 from ci.engine.sandbox.lent import Host, Shelf
+from ci.engine.store.layers import Layer, Snapshot, remove_tree
 from ci.engine.store.own_folder import OwnFolder
 from ci.engine.store.store import Store
 from ci.engine.trees.beneath import make_place, write_beneath
 from ci.engine.trees.builder import LayerBuilder, set_owner
-from ci.engine.trees.layers import Layer, Snapshot, remove_tree
 from ci.engine.trees.merged import Entry, MergedTree, NoSuchPath, normalize
 from ci.engine.trees.passwd import Account, account, owner_ids
 from ci.engine.trees.patterns import EVERYTHING, select
-from ci.engine.vertices.execution import Attachment
+from ci.engine.vertices.execution import DEFAULT_PATH, Attachment
 from ci.engine.vertices.vertex import (
     BindMount,
     CacheMount,

@@ -11,10 +11,10 @@ from typing import TypeVar
 import anyio
 
 from ci.engine.solver.flights import gather
+from ci.engine.store.layers import Snapshot
 from ci.engine.store.store import Store
 from ci.engine.trees.delta import Pair, differences
 from ci.engine.trees.export import export_directory, export_file, remove_paths
-from ci.engine.trees.layers import Snapshot
 from ci.engine.trees.making import directory
 from ci.engine.trees.merged import Kind, MergedTree
 from ci.engine.trees.patterns import EVERYTHING, PatternList, select

@@ -26,10 +26,10 @@ from ci.engine.solver.keys import Keys, fingerprint
 from ci.engine.solver.outputs import Outputs
 from ci.engine.solver.prepare import Inputs
 from ci.engine.solver.reading import Reading
+from ci.engine.store.layers import Layer, Snapshot
 from ci.engine.store.records import Record
 from ci.engine.store.store import Store
 from ci.engine.trees.digest import TreeHasher, lone_file_digest
-from ci.engine.trees.layers import Layer, Snapshot
 from ci.engine.trees.making import directory
 from ci.engine.trees.passwd import owner_ids
 from ci.engine.trees.patterns import EVERYTHING, select

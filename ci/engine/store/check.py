@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ci.engine.store.layers import Layer, remove_tree
 from ci.engine.store.records import decode
 from ci.engine.store.seal import changed_contents, inodes, outline
 from ci.engine.store.store import Store
-from ci.engine.trees.layers import Layer, remove_tree
 
 __all__ = ["Checked", "Damage", "check"]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import structlog
 
+from ci.engine.store.layers import Layer, Snapshot
 from ci.engine.store.records import Record, decode, encode
 from ci.engine.store.seal import Outline, contents, outline
-from ci.engine.trees.layers import Layer, Snapshot
 
 __all__ = ["LayerFolder"]
 

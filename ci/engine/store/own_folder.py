@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ci.engine.trees.layers import remove_tree
+from ci.engine.store.layers import remove_tree
 
 __all__ = ["MEMORY", "OwnFolder", "sweep"]
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ci.engine.store.layers import Layer, remove_tree
 from ci.engine.store.records import read_record
 from ci.engine.store.store import Store, try_lock_volume
-from ci.engine.trees.layers import Layer, remove_tree
 
 __all__ = ["Pruned", "Usage", "prune", "usage"]
 

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 
 from blake3 import blake3
 
+from ci.engine.store.file_digest import file_digest
 from ci.engine.store.records import Record
-from ci.engine.trees.digest import file_digest
 
 __all__ = ["Outline", "changed_contents", "contents", "inodes", "outline"]
 

@@ -34,14 +34,14 @@ from typing import Self
 
 from blake3 import blake3
 
-from ci.engine.sandbox.orphans import end_orphans
 from ci.engine.store.blob_folder import BlobFolder, file_sha256
 from ci.engine.store.error import StoreError, refusals
 from ci.engine.store.format import require_format, require_owner, write_tag
 from ci.engine.store.layer_folder import LayerFolder
+from ci.engine.store.layers import Layer, Snapshot, remove_tree
+from ci.engine.store.orphans import end_orphans
 from ci.engine.store.own_folder import MEMORY, sweep
 from ci.engine.store.records import Record, decode, encode
-from ci.engine.trees.layers import Layer, Snapshot, remove_tree
 
 __all__ = [
     "Record",

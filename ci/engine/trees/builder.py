@@ -13,8 +13,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from ci.engine.store.layers import OWNER_XATTR, make_whiteout, remove_tree
 from ci.engine.trees.digest import owner_of
-from ci.engine.trees.layers import OWNER_XATTR, make_whiteout, remove_tree
 from ci.engine.trees.merged import Entry, MergedTree, NoSuchPath, join, normalize
 
 __all__ = ["LayerBuilder", "set_owner"]

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ci.engine.trees.digest import file_digest, owner_of
+from ci.engine.store.file_digest import file_digest
+from ci.engine.trees.digest import owner_of
 from ci.engine.trees.merged import Entry, MergedTree
 
 __all__ = ["Delta", "Pair", "differ", "differences"]

@@ -12,25 +12,13 @@ from collections.abc import Callable, Iterable
 
 from blake3 import blake3
 
-from ci.engine.trees.layers import OWNER_XATTR
+from ci.engine.store.file_digest import file_digest
+from ci.engine.store.layers import OWNER_XATTR
 from ci.engine.trees.merged import Entry
 
-__all__ = ["TreeHasher", "entry_head", "file_digest", "lone_file_digest", "owner_of"]
+__all__ = ["TreeHasher", "entry_head", "lone_file_digest", "owner_of"]
 
-_CHUNK = 1 << 17
 _ONE_UID_OWNER = os.geteuid()
-
-
-def file_digest(path: str) -> str:
-    """Hex BLAKE3 of a file's content."""
-    hasher = blake3()
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        while chunk := os.read(fd, _CHUNK):
-            hasher.update(chunk)
-    finally:
-        os.close(fd)
-    return hasher.hexdigest()
 
 
 def owner_of(entry: Entry) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ci.engine.trees.layers import remove_tree
+from ci.engine.store.layers import remove_tree
 from ci.engine.trees.merged import Entry, MergedTree
 from ci.errors import CiError
 

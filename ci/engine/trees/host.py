@@ -20,10 +20,11 @@ from typing import Any
 
 from blake3 import blake3
 
+from ci.engine.store.file_digest import file_digest
+from ci.engine.store.layers import Layer
 from ci.engine.store.records import decode, encode
 from ci.engine.store.store import Store
-from ci.engine.trees.digest import TreeHasher, file_digest
-from ci.engine.trees.layers import Layer
+from ci.engine.trees.digest import TreeHasher
 from ci.engine.trees.merged import Entry, MergedTree
 from ci.engine.trees.patterns import select
 from ci.engine.vertices.vertex import Patterns

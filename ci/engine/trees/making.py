@@ -10,10 +10,10 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from ci.engine.store.layers import Layer, Snapshot
 from ci.engine.store.store import Store
 from ci.engine.trees.builder import LayerBuilder
 from ci.engine.trees.delta import differences
-from ci.engine.trees.layers import Layer, Snapshot
 from ci.engine.trees.merged import Entry, MergedTree, join, normalize
 from ci.engine.trees.passwd import owner_ids
 from ci.engine.trees.patterns import PatternList, select

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ci.engine.trees.layers import is_opaque, is_whiteout
+from ci.engine.store.layers import is_opaque, is_whiteout
 from ci.errors import CiError
 
 __all__ = ["Entry", "MergedTree", "NoSuchPath", "SettledTree", "join", "normalize"]

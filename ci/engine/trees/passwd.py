@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ci.engine.sandbox.launcher import Identity
 from ci.engine.trees.merged import MergedTree
 from ci.errors import CiError
 
-__all__ = ["Account", "account", "owner_ids"]
+__all__ = ["Account", "Identity", "account", "owner_ids"]
 
 _MAX_ID = 2**32 - 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Who a command runs as, in numbers."""
+
+    uid: int = 0
+    gid: int = 0
+    #: Supplementary groups.
+    groups: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

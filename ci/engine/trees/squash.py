@@ -6,8 +6,8 @@ import os
 import stat
 from pathlib import Path
 
+from ci.engine.store.layers import is_opaque, is_whiteout, make_opaque, make_whiteout
 from ci.engine.trees.builder import LayerBuilder
-from ci.engine.trees.layers import is_opaque, is_whiteout, make_opaque, make_whiteout
 from ci.engine.trees.merged import Entry, MergedTree
 
 __all__ = ["squash"]

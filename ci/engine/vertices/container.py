@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ci.engine.refusal import Refusal
-from ci.engine.sandbox.argv import DEFAULT_PATH
 from ci.engine.vertices.duration import seconds
+from ci.engine.vertices.execution import DEFAULT_PATH
 from ci.engine.vertices.vertex import (
     CacheMount,
     DirectoryMount,

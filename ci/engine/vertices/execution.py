@@ -11,6 +11,7 @@ from ci.engine.vertices.vertex import Exec, Expect, SecretRef, ServiceSpec
 from ci.errors import CiError
 
 __all__ = [
+    "DEFAULT_PATH",
     "Attachment",
     "ExecEvent",
     "ExecFailed",
@@ -30,6 +31,9 @@ __all__ = [
 ]
 
 Stream = Literal["stdout", "stderr"]
+
+#: What PATH is where neither the image nor the user says.
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 # -- results -------------------------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ci.engine.store.layers import Layer, Snapshot
 from ci.engine.store.store import Store
 from ci.engine.trees.delta import Delta, differences
-from ci.engine.trees.layers import Layer, Snapshot
 from ci.engine.trees.merged import Entry, MergedTree
 from ci.engine.trees.patterns import PatternList
 from ci.engine.why.step import Input

@@ -10,10 +10,10 @@ import pytest
 
 from ci.engine.solver.solver import Solver
 from ci.engine.store.check import check
+from ci.engine.store.layers import Layer
 from ci.engine.store.records import decode, encode
 from ci.engine.store.store import Store
 from ci.engine.trees.host import import_directory
-from ci.engine.trees.layers import Layer
 from ci.engine.trees.patterns import EVERYTHING
 from ci.engine.vertices.vertex import (
     Copy,

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from ci.engine.git import patch
 from ci.engine.git.patch import PatchError
+from ci.engine.solver.editor import Editor
+from ci.engine.store.layers import Layer, Snapshot
 from ci.engine.store.store import Store
 from ci.engine.trees.delta import Delta, differences
-from ci.engine.trees.editor import Editor
-from ci.engine.trees.layers import Layer, Snapshot
 from ci.engine.trees.merged import MergedTree, NoSuchPath
 from ci.engine.vertices.edits import Applied, Chown, Edit, Patched, Timestamps
 from ci.engine.vertices.vertex import DirectoryRef, FileRef, Owner, Scratch

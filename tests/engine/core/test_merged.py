@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ci.engine.trees.layers import make_opaque, make_whiteout
+from ci.engine.store.layers import make_opaque, make_whiteout
 from ci.engine.trees.merged import MergedTree, NoSuchPath, normalize
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from ci.engine.store.layers import Layer, make_opaque, make_whiteout
 from ci.engine.store.own_folder import OwnFolder, sweep
 from ci.engine.store.prune import prune, usage
 from ci.engine.store.store import Store, StoreError, try_lock_volume
-from ci.engine.trees.layers import Layer, make_opaque, make_whiteout
 
 
 def layer_of(store: Store, **files: str) -> Layer:

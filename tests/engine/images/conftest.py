@@ -15,8 +15,8 @@ from urllib.error import HTTPError, URLError
 import pytest
 
 from ci.engine.images import archive
+from ci.engine.store.layers import make_whiteout
 from ci.engine.store.store import Store
-from ci.engine.trees.layers import make_whiteout
 
 _CONFIG = """\
 version: 0.1

@@ -32,7 +32,7 @@ from ci.engine.images.documents import (
 from ci.engine.images.layout import flatten
 from ci.engine.images.oci import ImageError, Platform, select_platform
 from ci.engine.images.unpack import unpack_layer
-from ci.engine.trees.layers import remove_tree
+from ci.engine.store.layers import remove_tree
 from ci.engine.trees.merged import MergedTree
 from ci.engine.vertices.container import ContainerState
 from tests.engine.images.conftest import make_layers

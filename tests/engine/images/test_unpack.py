@@ -18,7 +18,7 @@ import zstandard
 from ci.engine.images.oci import ImageError
 from ci.engine.images.pack import pack_layer
 from ci.engine.images.unpack import unpack_layer
-from ci.engine.trees.layers import is_opaque, is_whiteout, make_opaque, make_whiteout
+from ci.engine.store.layers import is_opaque, is_whiteout, make_opaque, make_whiteout
 from ci.engine.trees.merged import MergedTree
 
 Entry = tuple[tarfile.TarInfo, bytes]

@@ -12,8 +12,8 @@ from typing import Any
 import dagger
 import pytest
 
+from ci.engine.solver.download import Download, DownloadError
 from ci.engine.store.store import Store
-from ci.engine.trees.download import Download, DownloadError
 from tests.conformance.loopback_http import answering
 from tests.engine.sources.conftest import Connect
 from tests.fake_clock import FakeClock

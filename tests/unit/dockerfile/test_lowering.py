@@ -11,8 +11,8 @@ from ci.engine.dockerfile.fault import DockerfileError
 from ci.engine.dockerfile.parser import parse
 from ci.engine.dockerfile.plan import make_plan
 from ci.engine.dockerfile.state import Request
-from ci.engine.sandbox.argv import DEFAULT_PATH
 from ci.engine.vertices.container import ContainerState
+from ci.engine.vertices.execution import DEFAULT_PATH
 from ci.engine.vertices.vertex import (
     BindMount,
     CacheMount,

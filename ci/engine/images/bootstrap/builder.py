@@ -21,7 +21,7 @@ from ci.engine.images.pack import EPOCH
 from ci.engine.images.unpack import unpack_layer
 from ci.engine.sandbox.argv import Mode
 from ci.engine.solver.solver import Solver
-from ci.engine.trees.layers import Snapshot, remove_tree
+from ci.engine.store.layers import Snapshot, remove_tree
 from ci.engine.vertices.execution import ExecFailed
 from ci.engine.vertices.vertex import (
     DirectoryMount,

@@ -16,8 +16,8 @@ from ci.engine.images.bootstrap.builder import Builder
 from ci.engine.images.bootstrap.recipe import Recipe
 from ci.engine.images.reference import Reference
 from ci.engine.solver.solver import Solver
+from ci.engine.store.layers import Layer, Snapshot
 from ci.engine.store.store import Store
-from ci.engine.trees.layers import Layer, Snapshot
 
 __all__ = ["RECIPES", "Catalogue"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ci.engine.images.bootstrap.builder import Builder
 from ci.engine.images.bootstrap.recipe import Recipe
-from ci.engine.sandbox.argv import DEFAULT_PATH
+from ci.engine.vertices.execution import DEFAULT_PATH
 
 __all__ = ["BOOKWORM", "RECIPES"]
 

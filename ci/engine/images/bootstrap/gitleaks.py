@@ -6,7 +6,7 @@ from ci.engine.images.bootstrap.builder import Builder
 from ci.engine.images.bootstrap.debian import BOOKWORM
 from ci.engine.images.bootstrap.recipe import Recipe
 from ci.engine.images.bootstrap.wheel import Wheel
-from ci.engine.sandbox.argv import DEFAULT_PATH
+from ci.engine.vertices.execution import DEFAULT_PATH
 
 __all__ = ["RECIPES"]
 

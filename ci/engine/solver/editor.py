@@ -8,10 +8,10 @@ from pathlib import Path
 from anyio import from_thread
 
 from ci.engine.git import patch
+from ci.engine.store.layers import Layer, Snapshot, remove_tree
 from ci.engine.store.store import Store
 from ci.engine.trees.builder import LayerBuilder
 from ci.engine.trees.delta import Pair, differences
-from ci.engine.trees.layers import Layer, Snapshot, remove_tree
 from ci.engine.trees.making import directory
 from ci.engine.trees.merged import Entry, MergedTree, join
 from ci.engine.trees.passwd import owner_ids
