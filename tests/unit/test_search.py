@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from pathlib import Path
+from typing import Any
 
+import anyio
+import anyio.abc
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ci.engine.trees import matching
+from ci.engine.trees.matching import Match, Submatch
 from ci.engine.trees.merged import MergedTree
-from ci.engine.trees.search import Match, Search, SearchError, Submatch
+from ci.engine.trees.search import Search, SearchError
 
 LINES = st.lists(st.text("abné.*(\r\t ", max_size=6), max_size=8)
 
@@ -21,8 +28,12 @@ def folder(tmp_path_factory):
 
 
 def found(folder: Path, search: Search) -> list[Match]:
+    return search.expression.among(files(folder, search))
+
+
+def files(folder: Path, search: Search) -> list[tuple[str, str]]:
     tree = MergedTree([str(folder)])
-    return search.directory(tree, tree.root())
+    return list(search.files(tree, tree.root()))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -106,3 +117,57 @@ def test_what_is_no_expression_is_an_error(pattern):
     with pytest.raises(SearchError, match="search pattern: got "):
         Search(pattern=pattern)
     assert Search(pattern=pattern, literal=True)
+
+
+@pytest.mark.parametrize("pattern", ["né|x+", "(?:ll)?o $", "n.é"])
+async def test_what_could_take_long_is_found_in_a_process_of_its_own(tmp_path, pattern):
+    (tmp_path / os.fsdecode(b"name\xff")).write_text("hello \nnöné\n")
+    (tmp_path / "other").write_text("nné\n")
+    search = Search(pattern=pattern)
+    assert search.expression.is_quick == (pattern == "n.é")
+    assert await search.matches(files(tmp_path, search)) == found(tmp_path, search) != []
+
+
+ENDLESS = "(a+)+$"
+
+
+@pytest.fixture
+def hopeless(tmp_path):
+    (tmp_path / "f").write_text("a" * 100 + "b\n")
+    return files(tmp_path, Search(pattern=ENDLESS))
+
+
+@pytest.fixture
+def impatient(tmp_path, monkeypatch):
+    """The program, given one second."""
+    program = tmp_path / "program.py"
+    text = Path(matching.__file__).read_text()
+    program.write_text(text.replace("CPU_SECONDS = 60", "CPU_SECONDS = 1"))
+    assert program.read_text() != text
+    monkeypatch.setattr(matching, "__file__", str(program))
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_search_without_end_is_given_up(hopeless):
+    with pytest.raises(SearchError, match=r"search for '\(a\+\)\+\$': got no end after"):
+        await Search(pattern=ENDLESS).matches(hopeless)
+
+
+async def test_a_search_without_end_can_be_cancelled(hopeless, monkeypatch):
+    started = list[anyio.abc.Process]()
+    open_process = anyio.open_process
+
+    async def opened(*args: Any, **kwargs: Any) -> anyio.abc.Process:
+        started.append(await open_process(*args, **kwargs))
+        tasks.cancel_scope.cancel()
+        return started[0]
+
+    monkeypatch.setattr("anyio._core._subprocesses.open_process", opened)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(Search(pattern=ENDLESS).matches, hopeless)
+    assert started[0].returncode == -signal.SIGKILL
+
+
+async def test_a_file_that_is_gone_is_an_error(tmp_path):
+    with pytest.raises(SearchError, match="No such file"):
+        await Search(pattern="a+").matches([("gone", str(tmp_path / "gone"))])

@@ -6,7 +6,8 @@ from ci.engine.api.context import Context
 from ci.engine.api.directory import directory
 from ci.engine.api.values import Changeset, SearchResult, SearchSubmatch
 from ci.engine.git.repository import GitRepository
-from ci.engine.trees.search import Match, Search
+from ci.engine.trees.matching import Match
+from ci.engine.trees.search import Search
 from ci.engine.vertices.edits import Applied, Chown, Patched, Timestamps
 from ci.engine.vertices.vertex import DirectoryRef, FileRef, NewFile, Owner, Scratch, Tree
 

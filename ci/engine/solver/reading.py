@@ -16,9 +16,10 @@ from ci.engine.store.store import Store
 from ci.engine.trees.delta import Pair, differences
 from ci.engine.trees.export import export_directory, export_file, remove_paths
 from ci.engine.trees.making import directory
+from ci.engine.trees.matching import Match
 from ci.engine.trees.merged import Kind, MergedTree
 from ci.engine.trees.patterns import EVERYTHING, PatternList, select
-from ci.engine.trees.search import Match, Search
+from ci.engine.trees.search import Search
 from ci.engine.vertices.vertex import DirectoryRef, FileRef, Tree
 
 __all__ = ["Reading", "Stat"]
@@ -106,13 +107,12 @@ class Reading:
     async def search(self, ref: DirectoryRef | FileRef, search: Search) -> list[Match]:
         """What is found below a directory, or in a file."""
 
-        def look(tree: MergedTree) -> list[Match]:
+        def files(tree: MergedTree) -> list[tuple[str, str]]:
             if isinstance(ref, FileRef):
-                entry = tree.require(ref.path, "file")
-                return search.file(entry, ref.path.rpartition("/")[2])
-            return search.directory(tree, directory(tree, ref.path))
+                return [(ref.path.rpartition("/")[2], tree.require(ref.path, "file").host)]
+            return list(search.files(tree, directory(tree, ref.path)))
 
-        return await self._look(ref.tree, look)
+        return await search.matches(await self._look(ref.tree, files))
 
     async def compare(
         self, before: DirectoryRef, after: DirectoryRef, use: Callable[[Iterator[Pair]], T]

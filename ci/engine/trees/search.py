@@ -1,49 +1,28 @@
-"""Searching the text of files, as ripgrep does it, with Python's regular expressions.
-
-Offsets are in bytes. Files that hold a NUL byte, and lines that are no UTF-8, are passed over.
-"""
+"""Searching the text of files, as ripgrep does it: in which files, and by what."""
 
 from __future__ import annotations
 
-import io
 import re
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+import signal
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+import anyio
+import anyio.to_thread
+
+from ci.engine.trees import matching
+from ci.engine.trees.matching import Expression, Match
 from ci.engine.trees.merged import Entry, MergedTree
 from ci.engine.trees.patterns import glob_expression, select
 from ci.engine.vertices.vertex import Patterns
 from ci.errors import CiError
 
-__all__ = ["Match", "Search", "SearchError", "Submatch"]
+__all__ = ["Search", "SearchError"]
 
 
 class SearchError(CiError):
     """There is nothing to search by, or not there."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Submatch:
-    """One place that matched, from the start of the match's first line. In bytes."""
-
-    text: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Match:
-    """The whole lines in which something matched; of a whole file, where only names are wanted."""
-
-    path: str
-    #: Of the first line, from 1.
-    line: int = 0
-    #: Of the first line in the file, in bytes.
-    offset: int = 0
-    lines: str = ""
-    submatches: tuple[Submatch, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,36 +47,62 @@ class Search:
     globs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self.expression()
-
-    def expression(self) -> re.Pattern[str]:
-        """The pattern; ``^`` and ``$`` match at each line."""
-        flags = re.MULTILINE
-        flags |= re.IGNORECASE if self.insensitive else 0
-        flags |= re.DOTALL if self.dotall and self.multiline else 0
         try:
-            return re.compile(re.escape(self.pattern) if self.literal else self.pattern, flags)
+            self.expression.compiled()
         except (re.error, RecursionError, OverflowError) as error:
             raise SearchError(
                 "search pattern", got=f"{self.pattern!r} ({error})",
                 expected="a regular expression", hint="literal takes the pattern as it is",
             ) from None  # fmt: skip
 
-    def directory(self, tree: MergedTree, root: Entry | None) -> list[Match]:
-        """Results below a directory, by path.
+    @property
+    def expression(self) -> Expression:
+        """What to look for, wherever."""
+        return Expression(
+            pattern=self.pattern,
+            literal=self.literal,
+            multiline=self.multiline,
+            dotall=self.dotall,
+            insensitive=self.insensitive,
+            files_only=self.files_only,
+            limit=self.limit,
+        )
+
+    async def matches(self, files: Sequence[tuple[str, str]]) -> list[Match]:
+        """Results in files, by the path to tell and the path to read. Can be cancelled.
+
+        Raises:
+            SearchError: they took too long, or cannot be read.
+        """
+        if self.expression.is_quick:
+            return await anyio.to_thread.run_sync(self.expression.among, files)
+        done = await anyio.run_process(
+            [sys.executable, "-I", "-S", matching.__file__],
+            input=matching.request(self.expression, files),
+            check=False,
+        )
+        if done.returncode == -signal.SIGXCPU:
+            raise SearchError(
+                f"search for {self.pattern!r}",
+                got=f"no end after {matching.CPU_SECONDS} seconds",
+                expected="an expression that is soon decided",
+                hint="repeat nothing that repeats itself, as in (a+)+",
+            )
+        if done.returncode:
+            said = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+            raise SearchError(
+                f"search for {self.pattern!r}", got=said[0] if said else f"{done.returncode}"
+            )
+        return matching.answer(done.stdout)
+
+    # -- which files ---------------------------------------------------------------------------
+
+    def files(self, tree: MergedTree, root: Entry | None) -> Iterator[tuple[str, str]]:
+        """Those below a directory that are searched: their paths from there, and on the host.
 
         Raises:
             SearchError: a path that was named is not there.
         """
-        return self._limited(self._files(tree, root))
-
-    def file(self, entry: Entry, name: str) -> list[Match]:
-        """Results in one file."""
-        return self._limited([(name, entry)])
-
-    # -- which files ---------------------------------------------------------------------------
-
-    def _files(self, tree: MergedTree, root: Entry | None) -> Iterator[tuple[str, Entry]]:
         if root is None:
             return
         wanted = [path.strip("/").removeprefix("./") for path in self.paths]
@@ -113,47 +118,7 @@ class Search:
             if self.skip_hidden and any(part.startswith(".") for part in path.split("/")):
                 continue
             if not self.paths or len(wanted) < len(self.paths) or _below(path, wanted):
-                yield path, entry
-
-    # -- what in them --------------------------------------------------------------------------
-
-    def _limited(self, files: Iterable[tuple[str, Entry]]) -> list[Match]:
-        found: list[Match] = []
-        expression = self.expression()
-        for path, entry in files:
-            for match in self._matches(expression, path, Path(entry.host).read_bytes()):
-                if self.limit is not None and len(found) >= self.limit:
-                    return found
-                found.append(match)
-        return found
-
-    def _matches(self, expression: re.Pattern[str], path: str, data: bytes) -> Iterator[Match]:
-        """Results in a file's content."""
-        if b"\0" in data:
-            return
-        for match in self._in_text(expression, path, data):
-            if self.files_only:
-                yield Match(path=path)
-                return
-            yield match
-
-    def _in_text(self, expression: re.Pattern[str], path: str, data: bytes) -> Iterator[Match]:
-        if self.multiline:
-            try:
-                text = data.decode()
-            except UnicodeDecodeError:
-                return
-            yield from _across_lines(expression, path, text)
-            return
-        offset = 0
-        for number, raw in enumerate(io.BytesIO(data), 1):
-            try:
-                line = raw.decode()
-            except UnicodeDecodeError:
-                line = None
-            if line is not None and (subs := _submatches(expression, line.removesuffix("\n"))):
-                yield Match(path=path, line=number, offset=offset, lines=line, submatches=subs)
-            offset += len(raw)
+                yield path, entry.host
 
 
 class _Globs:
@@ -183,39 +148,3 @@ def _anywhere(glob: str) -> str:
 
 def _below(path: str, wanted: list[str]) -> bool:
     return any(path == place or path.startswith(f"{place}/") for place in wanted)
-
-
-def _submatches(expression: re.Pattern[str], text: str) -> tuple[Submatch, ...]:
-    return tuple(_submatch(found, text) for found in expression.finditer(text))
-
-
-def _submatch(found: re.Match[str], text: str, start: int = 0) -> Submatch:
-    """A match, counted from the character ``start`` of the text."""
-    first = len(text[start : found.start()].encode())
-    return Submatch(text=found[0], start=first, end=first + len(found[0].encode()))
-
-
-def _across_lines(expression: re.Pattern[str], path: str, text: str) -> Iterator[Match]:
-    """Results that may take several lines; those that share a line are one."""
-    starts = [0, *(place.end() for place in re.finditer("\n", text))]
-    groups: list[tuple[int, int, list[re.Match[str]]]] = []
-    for found in expression.finditer(text):
-        first = bisect_right(starts, found.start()) - 1
-        last = bisect_right(starts, max(found.start(), found.end() - 1)) - 1
-        if groups and groups[-1][1] >= first:
-            start, end, matches = groups[-1]
-            groups[-1] = (start, max(end, last), [*matches, found])
-        else:
-            groups.append((first, last, [found]))
-    for first, last, matches in groups:
-        start = starts[first]
-        end = starts[last + 1] if last + 1 < len(starts) else len(text)
-        if start == len(text):
-            continue
-        yield Match(
-            path=path,
-            line=first + 1,
-            offset=len(text[:start].encode()),
-            lines=text[start:end],
-            submatches=tuple(_submatch(found, text, start) for found in matches),
-        )
