@@ -184,8 +184,9 @@ class ExecRunner:
         Raises:
             CiError: it could not be run.
         """
-        async with self._volumes(exec_):
+        async with self._volumes(exec_) as held:
             prepared = await anyio.to_thread.run_sync(self._prepare, exec_, inputs)
+            prepared.hold(held)
             prepared.handed_over = True
             try:
                 ended = await self._sandbox.run(
@@ -230,13 +231,13 @@ class ExecRunner:
     # -- cache volumes ---------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _volumes(self, exec_: Exec) -> AsyncIterator[int | None]:
+    async def _volumes(self, exec_: Exec) -> AsyncIterator[Sequence[int]]:
         """Hold the cache volumes of an exec, each as its sharing asks, always in one order.
 
-        Gives the lock (of the first that is not shared) that the sandbox is to hold, too: where
-        this process is killed, it outlives it by a moment.
+        Gives the locks (of those that are not shared) that the sandbox is to hold, too: where this
+        process is killed, it outlives it by a moment.
         """
-        held: int | None = None
+        held: list[int] = []
         mounts = {m.volume: m for m in exec_.mounts if isinstance(m, CacheMount)}
         async with AsyncExitStack() as stack:
             for identity in sorted(mounts):
@@ -248,7 +249,7 @@ class ExecRunner:
                 with self._store.guard():
                     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 stack.callback(_unlock, fd)
-                held = fd if held is None and not shared else held
+                held += [] if shared else [fd]
                 await self._flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             yield held
 

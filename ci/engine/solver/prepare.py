@@ -9,13 +9,14 @@ import os
 import posixpath
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ci.engine.sandbox.area import Area
 from ci.engine.sandbox.argv import Bind, Data, Mode, MountPlan, Plan, Tmpfs
 from ci.engine.sandbox.lent import Host, Shelf
+from ci.engine.solver.bundle import bundle
 from ci.engine.store.layers import Layer, Snapshot, remove_tree
 from ci.engine.store.own_folder import OwnFolder
 from ci.engine.store.store import Store
@@ -135,12 +136,12 @@ class Prepared:
             and self._inputs.attachment.namespaces.user is not None,
         )
 
-    def hold(self, lock: int | None) -> None:
-        """Have the sandbox hold a lock, too, until the last of it is gone."""
-        if lock is not None:
-            copy = os.dup(lock)
-            self._descriptors.append(copy)
-            self.plan = replace(self.plan, held=copy)
+    def hold(self, locks: Sequence[int]) -> None:
+        """Have the sandbox hold locks, too, until the last of it is gone."""
+        if locks:
+            held = bundle(locks)
+            self._descriptors.append(held)
+            self.plan = replace(self.plan, held=held)
 
     def discard(self) -> None:
         """Remove all folders of the exec. What was taken over by the store stays."""

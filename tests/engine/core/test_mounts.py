@@ -201,6 +201,19 @@ async def test_locked_volumes_are_used_by_one_exec_at_a_time(
         assert one.counters.execs + two.counters.execs == 6
 
 
+async def test_an_exec_may_lock_several_volumes(solver: Solver, image: ImageRoot) -> None:
+    names = ("a", "b", "c")
+    mounts = tuple(
+        CacheMount(path=f"/{name}", volume=name, sharing=Sharing.LOCKED) for name in names
+    )
+    for number in range(2):  # the first has left them free
+        await solver.run(
+            sh(image, f"for v in a b c; do echo {number} > /$v/f; done", mounts=mounts)
+        )
+    shown = await solver.run(sh(image, "cat /a/f /b/f /c/f", mounts=mounts))
+    assert shown.stdout == "1\n1\n1\n"
+
+
 async def test_shared_volumes_are_used_by_several_execs_at_once(
     solver: Solver, image: ImageRoot
 ) -> None:

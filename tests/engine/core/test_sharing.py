@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import IO
 import anyio
 import pytest
 
+from ci.engine.solver.bundle import bundle
 from ci.engine.solver.solver import Solver
 from ci.engine.store.prune import prune
 from ci.engine.store.store import Store
@@ -130,6 +132,33 @@ def test_a_killed_holder_s_lock_is_free_and_nothing_writes_on(root: Path) -> Non
         waiter.go()
         os.kill(holder.process.pid, signal.SIGKILL)
         assert executed(waiter.rest()) == 1
+
+
+def is_locked(path: Path) -> bool:
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def test_a_bundle_of_locks_is_held_by_whoever_has_it_to_the_last(tmp_path: Path) -> None:
+    """The sandbox of a killed engine goes on holding all its volumes until it is gone."""
+    paths = [tmp_path / name for name in ("a", "b", "c")]
+    locks = [os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC) for path in paths]
+    for lock in locks:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    held = bundle(locks)
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=(held,)) as sandbox:
+        for descriptor in (held, *locks[1:]):
+            os.close(descriptor)
+        assert [is_locked(path) for path in paths] == [True, True, True]
+        fcntl.flock(locks[0], fcntl.LOCK_UN)  # as the engine does at the end
+        assert [is_locked(path) for path in paths] == [False, True, True]
+        os.close(locks[0])
+        sandbox.kill()
+    assert [is_locked(path) for path in paths] == [False, False, False]
 
 
 def test_processes_that_want_the_same_run_it_once(root: Path) -> None:
