@@ -191,14 +191,15 @@ def _cells(status: EnvironmentStatus) -> tuple[str, ...]:
     """A line of the table."""
     release = status.release
     health = "stopped" if not status.running else "healthy" if status.healthy else "unhealthy"
-    since = f"since {status.since:%Y-%m-%d %H:%M:%S} UTC" if status.since else ""
+    more = [f"since {status.since:%Y-%m-%d %H:%M:%S} UTC"] if status.since else []
+    more += [f"({status.detail})"] if status.detail else []
     return (
         f"{status.project}/{status.name}",
         status.url,
         release.version if release else "nothing",
         short_digest(release.digest) if release else "",
         health,
-        " ".join(filter(None, (since, f"({status.detail})" if status.detail else ""))),
+        " ".join(more) if status.running else "",
     )
 
 
@@ -208,7 +209,9 @@ def _rollback(name: Name, *, project: Project = "") -> int:
     found = _one(delivery, name, project)
     record = anyio.run(delivery.rollback, found.project, name)
     if record.outcome is Outcome.PASSED and record.release:
-        print(f"{name} answers with {record.release.version} at {record.url}")
+        release = record.release
+        which = f"{release.version} ({short_digest(release.digest)})"
+        print(f"{name} answers with {which} at {record.url}")
         return exits.PASSED
     print(f"ci: {name} was not rolled back: {record.reason}", file=sys.stderr)
     return exits.ERRORED

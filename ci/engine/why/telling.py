@@ -79,10 +79,12 @@ def _with_causes(chosen: Sequence[Answer], answers: Sequence[Answer]) -> list[An
 def _headline(ran: int, total: int) -> str:
     if not total:
         return "The last run here ran no commands."
+    every = f"All {total} commands" if total > 1 else "The one command"
     if not ran:
-        return f"All {total} commands of the last run came from the store."
-    rest = f"; {total - ran} came from the store" if total > ran else ""
-    return f"{ran} of {total} commands ran{rest}." if rest else f"All {total} commands ran."
+        return f"{every} of the last run came from the store."
+    if ran == total:
+        return f"{every} ran."
+    return f"{ran} of {total} commands ran; {total - ran} came from the store."
 
 
 def _title(step: Step) -> str:
@@ -91,8 +93,10 @@ def _title(step: Step) -> str:
 
 
 def _command(step: Step, width: int) -> str:
+    """A script by its first line; by the comment that heads it, where one does."""
     lines = [line.strip() for line in _script(step).strip().splitlines()] or [""]
-    cut = lines[0] + (" ..." if len(lines) > 1 else "")
+    is_headed = lines[0].startswith("# ")
+    cut = lines[0].removeprefix("# ") + (" ..." if len(lines) > 1 and not is_headed else "")
     return cut if len(cut) <= width else cut[: width - 3] + "..."
 
 

@@ -82,7 +82,7 @@ async def test_a_changed_file_of_a_mounted_folder_is_named(
     (folder / "removed").unlink()
     await ran(store, build())
     assert told(store) == (
-        f"All 1 commands ran.\n\nls /src\n  mount /src (from {folder}):\n"
+        f"The one command ran.\n\nls /src\n  mount /src (from {folder}):\n"
         "    modified  changed\n    added     sub/new\n    removed   removed"
     )
 
