@@ -178,7 +178,7 @@ async def test_without_a_change_it_is_said_why_the_store_has_no_result(
     await ran(store, sh(image, "true"))
     assert "its result is in the store no more" in told(store)
     await ran(store, sh(image, "true"))
-    assert told(store) == "All 1 commands of the last run came from the store."
+    assert told(store) == "The one command of the last run came from the store."
     assert "did not run: its result was in the store" in told(store, "true")
 
 
