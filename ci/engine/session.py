@@ -18,7 +18,7 @@ import structlog
 
 from ci.clock import Clock, SystemClock
 from ci.engine.api.context import Context
-from ci.engine.images import Images
+from ci.engine.bootstrap.catalogue import with_stand_ins
 from ci.engine.images.oci import Platform
 from ci.engine.images.sources import Sources
 from ci.engine.pulls import ImageUse, Pulls
@@ -85,7 +85,7 @@ class Session:
     ) -> None:
         self._cache = cache
         self._cache_max = cache_max
-        self._sources = sources or Sources()
+        self._sources = sources
         self._workdir = (workdir or Path.cwd()).absolute()
         self._on_event = on_event
         self._environ = environ
@@ -174,7 +174,7 @@ class Session:
         )
         solver.services = self._services = services
         solver.tunnels = tunnels = await stack.enter_async_context(Tunnels(services))
-        images = Images(store, sources=self._sources)
+        images = with_stand_ins(store, self._sources)
         stack.push_async_callback(images.close)
         self._images = Pulls(images, secrets, awaited=relay.image_awaited if relay else None)
         context = Context(

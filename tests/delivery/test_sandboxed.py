@@ -13,8 +13,9 @@ from ci.deploy.targets.local.folder import Folder
 from ci.deploy.targets.local.images import remove_tree
 from ci.deploy.targets.local.oneoff import run_once
 from ci.deploy.targets.local.processes import Processes, Program
+from ci.engine.bootstrap.catalogue import with_stand_ins
 from ci.engine.images import archive
-from ci.engine.images.resolve import Images, ResolvedImage
+from ci.engine.images.resolve import ResolvedImage
 from ci.engine.runtime import Runtime
 from ci.engine.store.store import Store
 from ci.settings import Settings
@@ -42,14 +43,14 @@ async def store() -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def database(store, tmp_path) -> BackingService:
-    image = await Images(store).resolve(POSTGRES)
+    image = await with_stand_ins(store).resolve(POSTGRES)
     path = tmp_path / "postgres.tar"
     digest = pack(store, image, path)
     return postgres(digest=digest, archive=path, name="database", database="shop")
 
 
 async def service(store: Store, folder: Path, version: str) -> tuple[Release, Path]:
-    image = await Images(store).resolve(PYTHON)
+    image = await with_stand_ins(store).resolve(PYTHON)
     layer = folder / f"layer-{version}"
     (layer / "srv").mkdir(parents=True)
     (layer / "srv" / "app.py").write_text((PROGRAMS / "sandboxed.py").read_text())

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from ci.engine.images import Images, archive
+from ci.engine.bootstrap.catalogue import with_stand_ins
+from ci.engine.images import archive
 from ci.engine.images.sources import Sources
 from ci.engine.runtime import Program, Runtime
 from ci.engine.sandbox.argv import Mode
@@ -224,7 +225,7 @@ def postgres_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     target = tmp_path_factory.mktemp("postgres") / "postgres.tar"
     with Store(Settings.from_environment().cache) as store:
-        images = Images(store, sources=Sources(order=("store", "bootstrap")))
+        images = with_stand_ins(store, Sources(order=("store", "bootstrap")))
         image = anyio.run(images.resolve, "postgres:15-bookworm")
         layers = [store.layer_path(layer) for layer in image.snapshot]
         archive.write(

@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import pytest
 
-from ci.engine.images import Images
+from ci.engine.bootstrap.catalogue import with_stand_ins
 from ci.engine.images.layout import flatten
 from ci.engine.images.oci import Platform
 from ci.engine.pulls import Pulls
@@ -118,7 +118,7 @@ async def _export(target: Path) -> dict[str, Any]:
     """Write the image to an archive; its configuration."""
     with Store(Settings.from_environment().cache) as store:
         secrets = Secrets(load_salt(store.root / "salt"))
-        images = Images(store)
+        images = with_stand_ins(store)
         async with Solver(store, secrets=secrets) as solver:
             empty = ContainerState(platform=str(Platform.of_host()))
             container = await Pulls(images, secrets).base(empty, BASE)

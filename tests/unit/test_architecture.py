@@ -8,9 +8,12 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from importlib import metadata
+from itertools import pairwise
 
 import grimp
 import pytest
+
+from ci.graph import CycleError, Graph
 
 FLOORS = (
     ("ci",),
@@ -112,6 +115,29 @@ def test_the_embedded_engine_never_imports_dagger(graph: grimp.ImportGraph) -> N
     assert "dagger" in graph.modules, "nothing imports dagger: the check would be empty"
     reached = graph.find_shortest_chains("ci.engine", "dagger", as_packages=True)
     assert not reached
+
+
+def test_no_room_of_the_engine_needs_one_that_needs_it(graph: grimp.ImportGraph) -> None:
+    """Under TYPE_CHECKING neither: whoever reads one would have to read the other first."""
+    modules = {name for name in graph.modules if name.startswith("ci.engine.")}
+    lines: dict[tuple[str, str], str] = {}
+    needs: dict[str, set[str]] = {engine_room(module): set() for module in modules}
+    for module in modules:
+        for imported in graph.find_modules_directly_imported_by(module) & modules:
+            needer, needed = engine_room(module), engine_room(imported)
+            if needer != needed:
+                needs[needer].add(needed)
+                lines[needer, needed] = f"{module} imports {imported}"
+    assert {"ci.engine.vertices", "ci.engine.trees"} <= needs["ci.engine.solver"]
+    try:
+        Graph(needs)
+    except CycleError as error:
+        circle = [*error.cycle, error.cycle[0]]
+        pytest.fail("\n".join(lines[pair] for pair in pairwise(circle)))
+
+
+def engine_room(module: str) -> str:
+    return ".".join(module.split(".")[:3])
 
 
 # -- what an import costs -----------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ci.engine.images.bootstrap.debootstrap import has_uid_range, mmdebstrap_command
+from ci.engine.bootstrap.debootstrap import has_uid_range, mmdebstrap_command
 
 
 def command(*, one_uid: bool) -> list[str]:

@@ -10,16 +10,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from ci.engine.dockerfile.context import open_context
+from ci.engine.dockerfile.context import Reader, open_context
 from ci.engine.dockerfile.fault import DockerfileError, nearest, told
 from ci.engine.dockerfile.instructions import Instruction
 from ci.engine.dockerfile.lowering import lower
 from ci.engine.dockerfile.parser import parse, parse_trigger
 from ci.engine.dockerfile.plan import SCRATCH, Plan, Stage, make_plan, references
 from ci.engine.dockerfile.state import Request, StageState, Surroundings
+from ci.engine.flights import gather
 from ci.engine.images.oci import Platform
-from ci.engine.solver.flights import gather
-from ci.engine.solver.solver import Solver
 from ci.engine.vertices.container import ContainerState
 from ci.engine.vertices.execution import DEFAULT_PATH
 from ci.engine.vertices.vertex import DirectoryRef, Scratch, SecretMount, SecretRef, Tree
@@ -32,7 +31,7 @@ ImageOf = Callable[[ContainerState, str], Awaitable[ContainerState]]
 
 
 async def build(
-    solver: Solver,
+    reader: Reader,
     image_of: ImageOf,
     source: DirectoryRef,
     *,
@@ -46,7 +45,7 @@ async def build(
     """The container that a Dockerfile describes.
 
     Args:
-        solver: Reads the Dockerfile.
+        reader: Reads the Dockerfile.
         image_of: Resolves images.
         source: The build context.
         dockerfile: Path in it.
@@ -60,7 +59,7 @@ async def build(
         DockerfileError: the Dockerfile is wrong, or asks for what cannot be done here.
         CiError: an image is nowhere to be had.
     """
-    context = await open_context(solver, source, dockerfile)
+    context = await open_context(reader, source, dockerfile)
     plan = make_plan(
         parse(context.text, dockerfile), platform=platform, build_args=build_args, target=target
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from ci.engine.dockerfile.fault import DockerfileError, nearest
-from ci.engine.solver.solver import Solver
 from ci.engine.trees.merged import NoSuchPath
 from ci.engine.vertices.container import join
 from ci.engine.vertices.vertex import DirectoryRef, FileRef, Filter, HostDirectory, Patterns, Tree
 
-__all__ = ["Context", "ignore_patterns", "open_context"]
+__all__ = ["Context", "Reader", "ignore_patterns", "open_context"]
 
 _IGNORE = ".dockerignore"
 
@@ -26,7 +26,19 @@ class Context:
     directory: DirectoryRef
 
 
-async def open_context(solver: Solver, source: DirectoryRef, dockerfile: str) -> Context:
+class Reader(Protocol):
+    """Reads the build context."""
+
+    async def read(self, ref: FileRef) -> bytes:
+        """A file's content. Raises NoSuchPath."""
+        ...
+
+    async def entries(self, ref: DirectoryRef) -> list[str]:
+        """The names in a directory."""
+        ...
+
+
+async def open_context(reader: Reader, source: DirectoryRef, dockerfile: str) -> Context:
     """Read the Dockerfile at that path of the context, and what is to be ignored.
 
     Of a folder of the host no more is read now than these files.
@@ -36,18 +48,18 @@ async def open_context(solver: Solver, source: DirectoryRef, dockerfile: str) ->
     """
     names = (dockerfile, f"{dockerfile}{_IGNORE}", _IGNORE)
     few = _only(source, names)
-    text = await _read(solver, few, dockerfile)
+    text = await _read(reader, few, dockerfile)
     if text is None and few != source:
-        text = await _read(solver, source, dockerfile)
+        text = await _read(reader, source, dockerfile)
     if text is None:
-        entries = await solver.entries(source)
+        entries = await reader.entries(source)
         raise DockerfileError(
             dockerfile, 0, "", got="no such file in the build context", expected="a Dockerfile",
             hint=nearest(posixpath.basename(dockerfile), entries),
         )  # fmt: skip
     ignored: str | None = None
     for name in names[1:]:
-        ignored = await _read(solver, few, name)
+        ignored = await _read(reader, few, name)
         if ignored is not None:
             break
     return Context(text=text, directory=_without(source, ignore_patterns(ignored or "")))
@@ -74,9 +86,9 @@ def _literally(path: str) -> str:
     return "".join(f"\\{char}" if char in "\\*?[!" else char for char in path)
 
 
-async def _read(solver: Solver, source: DirectoryRef, name: str) -> str | None:
+async def _read(reader: Reader, source: DirectoryRef, name: str) -> str | None:
     try:
-        content = await solver.read(FileRef(tree=source.tree, path=join(source.path, name)))
+        content = await reader.read(FileRef(tree=source.tree, path=join(source.path, name)))
     except NoSuchPath:
         return None
     try:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
 import anyio
 
 from ci.engine.dockerfile.fault import told
 from ci.engine.dockerfile.taking import literal, matches, taken_digest
-from ci.engine.solver.flights import gather
-from ci.engine.solver.keys import fingerprint
+from ci.engine.flights import gather
 from ci.engine.store.file_digest import file_digest
 from ci.engine.store.layers import Snapshot
+from ci.engine.store.store import Store
 from ci.engine.trees.host import KnownDigests
 from ci.engine.trees.merged import MergedTree
 from ci.engine.trees.patterns import EVERYTHING
@@ -21,23 +22,51 @@ from ci.engine.vertices.vertex import (
     CopySource,
     DirectoryRef,
     DockerCopy,
+    Exec,
+    FileRef,
     HostDirectory,
     HostFile,
     Http,
+    Patterns,
     Tree,
+    fingerprint,
 )
 from ci.errors import CiError
 
-if TYPE_CHECKING:
-    from ci.engine.solver.solver import Solver
+__all__ = ["Evaluator", "TakenDigests"]
 
-__all__ = ["TakenDigests"]
+T = TypeVar("T")
+
+
+class Evaluator(Protocol):
+    """What is needed of whoever evaluates vertices."""
+
+    @property
+    def store(self) -> Store:
+        """Where digests are kept."""
+        ...
+
+    async def once(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
+        """What ``work`` gives, done once a session."""
+        ...
+
+    async def key(self, vertex: Tree | Exec) -> str:
+        """The cache key of a vertex."""
+        ...
+
+    async def snapshot(self, tree: Tree) -> Snapshot:
+        """The layers of a tree, evaluated."""
+        ...
+
+    async def content_digest(self, ref: DirectoryRef | FileRef, patterns: Patterns) -> str:
+        """Hex BLAKE3 of what is there: a directory's selected entries, or a file."""
+        ...
 
 
 class TakenDigests:
     """Digests of one session; each is looked up in the store, or made once."""
 
-    def __init__(self, solver: Solver) -> None:
+    def __init__(self, solver: Evaluator) -> None:
         self._solver = solver
 
     async def of(self, vertex: DockerCopy | BindMount) -> str:

@@ -11,11 +11,11 @@ import base64
 import os
 import shlex
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
 import anyio
 
@@ -24,16 +24,17 @@ from ci.engine.git.refs import Refs
 from ci.engine.git.repository import GitClean, GitRef, GitRepository, GitTree
 from ci.engine.git.url import GitURL
 from ci.engine.refusal import Refusal
-from ci.engine.store.layers import Snapshot, remove_tree
+from ci.engine.store.layers import Layer, remove_tree
+from ci.engine.store.store import Store
 from ci.engine.trees.builder import LayerBuilder
 from ci.engine.trees.merged import MergedTree
 from ci.engine.trees.patterns import EVERYTHING, select
-from ci.engine.vertices.vertex import DirectoryRef
+from ci.engine.vertices.execution import Secrets
+from ci.engine.vertices.vertex import DirectoryRef, ServiceSpec
 
-if TYPE_CHECKING:
-    from ci.engine.solver.solver import Solver
+__all__ = ["Evaluator", "Repositories"]
 
-__all__ = ["Repositories"]
+T = TypeVar("T")
 
 #: The user that goes with a token where none is named.
 _TOKEN_USER = "x-access-token"  # noqa: S105 - a user's name
@@ -44,10 +45,36 @@ _NO_DEPTH = ("does not support shallow", "shallow capabilities")
 _LEFTOVERS = ("FETCH_HEAD", "ORIG_HEAD", "COMMIT_EDITMSG", "logs", "hooks", "branches")
 
 
-class Repositories:
-    """Repositories of one solver."""
+class Evaluator(Protocol):
+    """What is needed of whoever evaluates vertices."""
 
-    def __init__(self, solver: Solver) -> None:
+    @property
+    def store(self) -> Store:
+        """Where commits are kept."""
+        ...
+
+    @property
+    def secrets(self) -> Secrets:
+        """Has tokens and headers."""
+        ...
+
+    async def once(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
+        """What ``work`` gives, done once a session."""
+        ...
+
+    async def folder(self, ref: DirectoryRef) -> Path | None:
+        """A directory as one folder of this machine, to read only; None for the empty tree."""
+        ...
+
+    async def loopback_port(self, service: ServiceSpec, port: int) -> int:
+        """A port of the host's loopback that leads to a port of a service, which is started."""
+        ...
+
+
+class Repositories:
+    """Repositories of one session."""
+
+    def __init__(self, solver: Evaluator) -> None:
         self._solver = solver
         self._store = solver.store
 
@@ -106,25 +133,18 @@ class Repositories:
 
     # -- checking out --------------------------------------------------------------------------
 
-    async def snapshot(self, key: str, tree: GitTree | GitClean) -> Snapshot:
-        """The files of a commit, or a directory as it was committed.
+    async def layer(self, tree: GitTree | GitClean) -> Layer:
+        """The files of a commit, or a directory as it was committed, in a new layer.
 
         Raises:
             GitError: it cannot be fetched, or is no repository.
         """
-        record = self._store.get("git", key)
-        layers: Snapshot = tuple(record["layers"]) if record else ()
-        if layers and self._store.has_layers(layers):
-            return layers
         folder = self._store.temporary()
-        self._solver.counters.trees += 1
         if isinstance(tree, GitTree):
             await self._check_out(tree, folder)
         else:
             await self._undo(tree, folder)
-        layer = await anyio.to_thread.run_sync(self._store.add_layer, folder)
-        self._store.put("git", key, {"layers": [layer]})
-        return (layer,)
+        return await anyio.to_thread.run_sync(self._store.add_layer, folder)
 
     async def _check_out(self, tree: GitTree, folder: Path) -> None:
         """Fetch the commit into a folder, and put its files there."""

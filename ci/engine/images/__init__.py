@@ -1,4 +1,4 @@
-"""Images: resolved from the store, a registry or a bootstrap recipe; unpacked; written as OCI."""
+"""Images: resolved from the store, a registry or a stand-in; unpacked; written as OCI."""
 
 from ci.engine.images.resolve import Images, ResolvedImage
 

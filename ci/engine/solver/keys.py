@@ -12,10 +12,8 @@ import posixpath
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from blake3 import blake3
-
+from ci.engine.flights import gather
 from ci.engine.git.repository import GitTree
-from ci.engine.solver.flights import gather
 from ci.engine.trees.patterns import EVERYTHING
 from ci.engine.vertices.execution import Secrets
 from ci.engine.vertices.vertex import (
@@ -37,19 +35,14 @@ from ci.engine.vertices.vertex import (
     ServiceSpec,
     Tree,
     Vertex,
-    encode,
+    fingerprint,
 )
 
-__all__ = ["Keys", "fingerprint"]
+__all__ = ["Keys"]
 
 ContentDigest = Callable[[DirectoryRef | FileRef, Patterns], Awaitable[str]]
 #: Of all that a copy takes.
 TakenDigest = Callable[[DockerCopy | BindMount], Awaitable[str]]
-
-
-def fingerprint(*parts: object) -> str:
-    """Hex BLAKE3 of values, unambiguously put together."""
-    return blake3(encode(tuple(parts))).hexdigest()
 
 
 class Keys:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import anyio
 
-from ci.engine.solver.flights import gather
+from ci.engine.flights import gather
 from ci.engine.store.layers import Snapshot
 from ci.engine.store.store import Store
 from ci.engine.trees.delta import Pair, differences

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import anyio
 
 from ci.engine.dockerfile.digests import TakenDigests
+from ci.engine.flights import Flights, gather
 from ci.engine.sandbox.argv import Mode
 from ci.engine.sandbox.box import Sandbox
 from ci.engine.sandbox.lent import Host
@@ -21,8 +22,7 @@ from ci.engine.sandbox.limits import Limits
 from ci.engine.solver.claims import claimed
 from ci.engine.solver.evaluation import Evaluation
 from ci.engine.solver.execs import ExecRunner, Finished, ServiceProcess
-from ci.engine.solver.flights import Flights, gather
-from ci.engine.solver.keys import Keys, fingerprint
+from ci.engine.solver.keys import Keys
 from ci.engine.solver.outputs import Outputs
 from ci.engine.solver.prepare import Inputs
 from ci.engine.solver.reading import Reading
@@ -66,6 +66,7 @@ from ci.engine.vertices.vertex import (
     SecretMount,
     ServiceSpec,
     Tree,
+    fingerprint,
 )
 from ci.errors import CiError
 

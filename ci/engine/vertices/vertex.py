@@ -57,6 +57,7 @@ __all__ = [
     "Vertex",
     "Without",
     "encode",
+    "fingerprint",
 ]  # fmt: skip
 
 
@@ -72,6 +73,11 @@ def encode(value: object) -> bytes:
         body = str(value).encode("utf-8", "surrogateescape")
     tag = type(value).__name__.encode()
     return b"%d:%s%d:%s" % (len(tag), tag, len(body), body)
+
+
+def fingerprint(*parts: object) -> str:
+    """Hex BLAKE3 of values, unambiguously put together."""
+    return blake3(encode(tuple(parts))).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -403,7 +403,7 @@ async def test_two_hundred_instructions_are_no_more_layers_than_can_be_mounted(b
 
 async def test_builds_of_one_dockerfile_at_once_run_it_once(builder):
     async with Solver(builder.store, secrets=builder.secrets, host=PLAIN) as solver:
-        from ci.engine.solver.flights import gather
+        from ci.engine.flights import gather
 
         containers = [
             await builder.container(solver, "FROM a\nRUN echo 1 > /f\n") for _ in range(5)

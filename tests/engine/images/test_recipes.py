@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from ci.engine.images import Images, ResolvedImage
-from ci.engine.images.bootstrap import mirror
-from ci.engine.images.bootstrap.builder import BootstrapError
-from ci.engine.images.bootstrap.catalogue import RECIPES, Catalogue
-from ci.engine.images.bootstrap.wheel import Wheel, WheelError, download
+from ci.engine.bootstrap import mirror
+from ci.engine.bootstrap.builder import BootstrapError
+from ci.engine.bootstrap.catalogue import RECIPES, Catalogue, with_stand_ins
+from ci.engine.bootstrap.wheel import Wheel, WheelError, download
+from ci.engine.images import ResolvedImage
 from ci.engine.images.reference import Reference
 from ci.engine.images.sources import Sources
 from ci.engine.solver.solver import Solver
@@ -40,7 +40,7 @@ async def solver() -> AsyncIterator[Solver]:
 
 
 async def resolve(solver: Solver, address: str) -> ResolvedImage:
-    return await Images(solver.store, sources=Sources(order=("store", "bootstrap"))).resolve(
+    return await with_stand_ins(solver.store, Sources(order=("store", "bootstrap"))).resolve(
         address
     )
 
@@ -128,7 +128,7 @@ async def test_a_sitecustomize_of_the_users_is_still_run(solver: Solver) -> None
 @slow
 async def test_building_python_again_gives_the_same_bytes() -> None:
     with Store(Settings.from_environment().cache) as store:
-        images = Images(store, sources=Sources(order=("bootstrap",)))
+        images = with_stand_ins(store, Sources(order=("bootstrap",)))
         first = await images.resolve("python:3.11-slim-bookworm", refresh=True)
         second = await images.resolve("python:3.11-slim-bookworm", refresh=True)
     assert first.snapshot != second.snapshot
@@ -226,13 +226,13 @@ async def test_without_mmdebstrap_the_error_names_the_package(
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     with pytest.raises(BootstrapError, match="apt-get install mmdebstrap"):
-        await Images(store, sources=Sources(order=("bootstrap",))).resolve("debian:bookworm-slim")
+        await with_stand_ins(store, Sources(order=("bootstrap",))).resolve("debian:bookworm-slim")
 
 
 async def test_an_unreachable_mirror_is_named_with_what_was_said(store: Store) -> None:
     sources = Sources(order=("bootstrap",), debian_mirror="http://127.0.0.1:9/debian")
     with pytest.raises(BootstrapError, match=r"127\.0\.0\.1") as caught:
-        await Images(store, sources=sources).resolve("debian:bookworm-slim")
+        await with_stand_ins(store, sources).resolve("debian:bookworm-slim")
     assert "TOWPATH_DEBIAN_MIRROR" in str(caught.value)
 
 

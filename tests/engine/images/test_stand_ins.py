@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import structlog
 
+from ci.engine.bootstrap.builder import Builder
+from ci.engine.bootstrap.catalogue import Catalogue
+from ci.engine.bootstrap.recipe import Recipe
 from ci.engine.images import Images
-from ci.engine.images.bootstrap.builder import Builder
-from ci.engine.images.bootstrap.catalogue import Catalogue
-from ci.engine.images.bootstrap.recipe import Recipe
 from ci.engine.images.credentials import Credentials
 from ci.engine.images.oci import ImageError
 from ci.engine.images.reference import Reference
@@ -44,7 +44,7 @@ def client(store: Store, clock: FakeClock, mirror: str = "", **options) -> Image
     mirrors = {"127.0.0.1:1": [f"http://{mirror}"]} if mirror else {}
     return Images(
         store,
-        catalogue=Catalogue(store, recipes=(RECIPE,)),
+        stand_ins=Catalogue(store, recipes=(RECIPE,)).stand_in,
         registry=Registry(mirrors=mirrors, clock=clock),
         credentials=Credentials(environ={}),
         clock=clock,

@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from ci.engine.images import Images
-from ci.engine.images.bootstrap.catalogue import Catalogue
 from ci.engine.images.challenge import challenges
 from ci.engine.images.credentials import CredentialError, Credentials
 from ci.engine.images.endpoint import Endpoint, endpoint
@@ -175,7 +174,6 @@ async def test_when_nothing_works_every_source_is_named(store: Store) -> None:
         store,
         registry=Fixture(fail).registry,
         credentials=NOBODY,
-        catalogue=Catalogue(store, recipes=()),
     )
     with pytest.raises(ImageError) as caught:
         await images.resolve("python:3.11-slim", platform="linux/amd64")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ci.engine.images.bootstrap.builder import Builder
-from ci.engine.images.bootstrap.debian import BOOKWORM
-from ci.engine.images.bootstrap.recipe import Recipe
+from ci.engine.bootstrap.builder import Builder
+from ci.engine.bootstrap.debian import BOOKWORM
+from ci.engine.bootstrap.recipe import Recipe
 from ci.engine.vertices.execution import DEFAULT_PATH
 
 __all__ = ["RECIPES"]

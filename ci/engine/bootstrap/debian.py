@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ci.engine.images.bootstrap.builder import Builder
-from ci.engine.images.bootstrap.recipe import Recipe
+from ci.engine.bootstrap.builder import Builder
+from ci.engine.bootstrap.recipe import Recipe
 from ci.engine.vertices.execution import DEFAULT_PATH
 
 __all__ = ["BOOKWORM", "RECIPES"]

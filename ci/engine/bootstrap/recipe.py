@@ -12,7 +12,7 @@ from ci.engine.images.oci import canonical_json, sha256
 from ci.engine.images.reference import DOCKER_HUB, Reference
 
 if TYPE_CHECKING:
-    from ci.engine.images.bootstrap.builder import Builder
+    from ci.engine.bootstrap.builder import Builder
 
 __all__ = ["Recipe"]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ci.engine.images.bootstrap.builder import Builder
-from ci.engine.images.bootstrap.debian import BOOKWORM
-from ci.engine.images.bootstrap.recipe import Recipe
-from ci.engine.images.bootstrap.wheel import Wheel
+from ci.engine.bootstrap.builder import Builder
+from ci.engine.bootstrap.debian import BOOKWORM
+from ci.engine.bootstrap.recipe import Recipe
+from ci.engine.bootstrap.wheel import Wheel
 from ci.engine.vertices.execution import DEFAULT_PATH
 
 __all__ = ["RECIPES"]

@@ -11,15 +11,18 @@ from contextlib import asynccontextmanager
 import anyio
 import structlog
 
-from ci.engine.images.bootstrap import debian, gitleaks, hadolint, postgres, python, trivy, zizmor
-from ci.engine.images.bootstrap.builder import Builder
-from ci.engine.images.bootstrap.recipe import Recipe
+from ci.engine.bootstrap import debian, gitleaks, hadolint, postgres, python, trivy, zizmor
+from ci.engine.bootstrap.builder import Builder
+from ci.engine.bootstrap.recipe import Recipe
 from ci.engine.images.reference import Reference
+from ci.engine.images.resolve import Images
+from ci.engine.images.sources import Sources
+from ci.engine.images.stand_ins import StandIn
 from ci.engine.solver.solver import Solver
 from ci.engine.store.layers import Layer, Snapshot
 from ci.engine.store.store import Store
 
-__all__ = ["RECIPES", "Catalogue"]
+__all__ = ["RECIPES", "Catalogue", "with_stand_ins"]
 
 RECIPES: tuple[Recipe, ...] = (
     *debian.RECIPES,
@@ -50,6 +53,19 @@ class Catalogue:
         self._recipes = recipes
         self._debian_mirror = debian_mirror
         self._locks: dict[str, anyio.Lock] = {}
+
+    def stand_in(self, reference: Reference, architecture: str) -> StandIn | None:
+        """What stands in for that image on that architecture, if anything does."""
+        recipe = self.recipe_for(reference, architecture)
+        if recipe is None:
+            return None
+
+        async def build(refresh: bool) -> Snapshot:  # noqa: FBT001 - as StandIn has it
+            return await self.build(recipe, architecture, refresh=refresh)
+
+        return StandIn(
+            gives=recipe.gives, key=recipe.key(architecture), config=recipe.config, build=build
+        )
 
     def recipe_for(self, reference: Reference, architecture: str) -> Recipe | None:
         """The first recipe that can stand in for that image on that architecture."""
@@ -107,6 +123,13 @@ class Catalogue:
                 yield
             finally:
                 os.close(fd)
+
+
+def with_stand_ins(store: Store, sources: Sources | None = None) -> Images:
+    """Images of that store, with all that stands in for some of them."""
+    sources = sources or Sources()
+    catalogue = Catalogue(store, debian_mirror=sources.debian_mirror)
+    return Images(store, sources=sources, stand_ins=catalogue.stand_in)
 
 
 def _locked(fd: int) -> bool:

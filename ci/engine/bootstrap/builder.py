@@ -9,13 +9,13 @@ from pathlib import Path
 
 import anyio
 
-from ci.engine.images.bootstrap.debootstrap import (
+from ci.engine.bootstrap.debootstrap import (
     has_uid_range,
     mmdebstrap_command,
     run_mmdebstrap,
 )
-from ci.engine.images.bootstrap.mirror import sources_list
-from ci.engine.images.bootstrap.wheel import Wheel, download, extract
+from ci.engine.bootstrap.mirror import sources_list
+from ci.engine.bootstrap.wheel import Wheel, download, extract
 from ci.engine.images.oci import sha256
 from ci.engine.images.pack import EPOCH
 from ci.engine.images.unpack import unpack_layer
