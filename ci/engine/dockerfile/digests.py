@@ -14,6 +14,7 @@ from ci.engine.flights import gather
 from ci.engine.store.file_digest import file_digest
 from ci.engine.store.layers import Snapshot
 from ci.engine.store.store import Store
+from ci.engine.trees.digest import VERSION
 from ci.engine.trees.host import KnownDigests
 from ci.engine.trees.merged import MergedTree
 from ci.engine.trees.patterns import EVERYTHING
@@ -133,7 +134,7 @@ class TakenDigests:
             base = await self._solver.key(tree)
         return fingerprint(
             "taken", base, type(source.source).__name__, source.source.path, source.path,
-            source.exclude, source.below, bound,
+            source.exclude, source.below, bound, VERSION,
         )  # fmt: skip
 
     def _hash(self, snapshot: Snapshot, source: CopySource, *, bound: bool) -> str:

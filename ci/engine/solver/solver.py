@@ -29,7 +29,7 @@ from ci.engine.solver.reading import Reading
 from ci.engine.store.layers import Layer, Snapshot
 from ci.engine.store.records import Record
 from ci.engine.store.store import Store
-from ci.engine.trees.digest import TreeHasher, lone_file_digest
+from ci.engine.trees.digest import VERSION, TreeHasher, lone_file_digest
 from ci.engine.trees.making import directory
 from ci.engine.trees.passwd import owner_ids
 from ci.engine.trees.patterns import EVERYTHING, select
@@ -417,7 +417,7 @@ class Solver(Reading):
             key = fingerprint("layers", snapshot)
         else:
             key = await self._keys.of(ref.tree)
-        key = fingerprint(type(ref).__name__, key, ref.path, patterns.digest)
+        key = fingerprint(type(ref).__name__, key, ref.path, patterns.digest, VERSION)
         record = self.store.get("content", key)
         if record is not None:
             return str(record["digest"])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ci.engine.store.file_digest import file_digest
-from ci.engine.trees.digest import owner_of
+from ci.engine.trees.digest import capabilities_of, owner_of
 from ci.engine.trees.merged import Entry, MergedTree
 
 __all__ = ["Delta", "Pair", "differ", "differences"]
@@ -121,11 +121,13 @@ def _changes_type(old: Entry, new: Entry) -> bool:
 
 
 def differ(old: Entry, new: Entry) -> bool:
-    """Whether two entries differ in type, permissions, owner or content."""
+    """Whether two entries differ in type, permissions, owner, capabilities or content."""
     before, after = old.status, new.status
     if os.path.samestat(before, after) and old.host == new.host:
         return False
     if before.st_mode != after.st_mode or owner_of(old) != owner_of(new):
+        return True
+    if old.kind == "file" and capabilities_of(old) != capabilities_of(new):
         return True
     return not old.is_directory and _contents_differ(old, new)
 

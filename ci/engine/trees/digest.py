@@ -1,7 +1,8 @@
 """Content digests: what a tree is, whatever made it.
 
 The digest of a tree takes in, of each entry in byte order: its path, type, permissions, owner when
-that is not root, and content, link target or device number. Times are no part of it.
+that is not root, and content with file capabilities, link target or device number. Times are no
+part of it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,17 @@ from ci.engine.store.file_digest import file_digest
 from ci.engine.store.layers import OWNER_XATTR
 from ci.engine.trees.merged import Entry
 
-__all__ = ["TreeHasher", "entry_head", "lone_file_digest", "owner_of"]
+__all__ = [
+    "VERSION",
+    "TreeHasher",
+    "capabilities_of",
+    "entry_head",
+    "lone_file_digest",
+    "owner_of",
+]
 
+#: Rises with what a digest takes in: those that were recorded before are made again.
+VERSION = 2
 _ONE_UID_OWNER = os.geteuid()
 
 
@@ -38,6 +48,20 @@ def owner_of(entry: Entry) -> tuple[int, int]:
     return 0, 0
 
 
+def capabilities_of(entry: Entry) -> bytes:
+    """What a file gives to a program that is started from it; empty for most.
+
+    The user namespace that they count in is left out: it is one of this machine. Source:
+    ``struct vfs_ns_cap_data`` in capabilities(7) and linux/capability.h.
+    """
+    try:
+        value = os.getxattr(entry.host, "security.capability", follow_symlinks=False)
+    except OSError:
+        return b""
+    is_effective, sets = value[0] & 1, value[4:20]
+    return bytes([is_effective]) + sets
+
+
 def entry_head(path: str, entry: Entry) -> bytes:
     """Everything of an entry's digest but a file's content."""
     mode = entry.status.st_mode
@@ -48,6 +72,8 @@ def entry_head(path: str, entry: Entry) -> bytes:
         rest = os.fsencode(os.readlink(entry.host))
     elif stat.S_ISREG(mode):
         rest = b"%d" % entry.status.st_size
+        if capabilities := capabilities_of(entry):
+            rest += b" " + capabilities.hex().encode()
     elif stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
         rest = b"%d" % entry.status.st_rdev
     # A link's own permissions mean nothing and differ between file systems.

@@ -28,7 +28,7 @@ from ci.engine.vertices.vertex import (
     Tree,
     Vertex,
 )
-from tests.engine.core.conftest import PLAIN, sh
+from tests.engine.core.conftest import PLAIN, add_image, sh
 
 
 async def run_anew(store: Store, *execs: Exec) -> Counters:
@@ -250,3 +250,37 @@ async def test_the_store_is_not_imported_with_the_folder_that_it_is_in(
         tree = HostDirectory(path=str(tmp_path))
         assert "cache/v1/l" not in " ".join(await solver.glob(DirectoryRef(tree=tree), "**"))
         assert await solver.entries(DirectoryRef(tree=tree)) == ["cache/", "code"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files capabilities")
+async def test_files_that_differ_in_their_capabilities_alone_differ(
+    store: Store, image: ImageRoot, tmp_path: Path
+) -> None:
+    """As setcap(8) writes them; the namespace that they count in is this machine's affair."""
+    net_raw = "00200000000000000000000000000000"
+    trees = []
+    for name, value in (
+        ("none", ""),
+        ("net-raw", "01000002" + net_raw),
+        ("not-effective", "00000002" + net_raw),
+        ("of-a-namespace", "01000003" + net_raw + "e8030000"),
+    ):
+        (tmp_path / name).mkdir()
+        program = tmp_path / name / "ping"
+        program.write_text("ping")
+        if value:
+            os.setxattr(program, "security.capability", bytes.fromhex(value))
+        trees.append(DirectoryRef(tree=add_image(store, tmp_path / name, f"sha256:{name}")))
+    none, able, sleeping, elsewhere = trees
+
+    async with Solver(store, host=PLAIN) as solver:
+        digests = [await solver.content_digest(tree) for tree in trees]
+        assert len(set(digests)) == 3
+        assert digests[1] == digests[3]
+        for tree in (none, able, sleeping):
+            mount = DirectoryMount(path="/m", source=tree)
+            await solver.run(sh(image, "test -e /m/ping", mounts=(mount,)))
+        assert (solver.counters.execs, solver.counters.hits) == (3, 0)
+        changed = await solver.compare(none, able, list)
+        assert [pair.path for pair in changed] == ["ping"]
+        assert await solver.compare(able, elsewhere, list) == []
