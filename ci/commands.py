@@ -125,7 +125,9 @@ def _surroundings(
         display.finish(run, folder)
         told.append(run.summary.rstrip())
 
-    host = Host(partial(_delivery, settings), source=source, exports=settings.state / "exports")
+    host = Host(
+        partial(_delivery, settings, feed), source=source, exports=settings.state / "exports"
+    )
     try:
         yield surroundings.Surroundings(
             engine=connection.engine,
@@ -159,7 +161,7 @@ async def _obey_signals(
             stop(f"interrupted by {signal.Signals(number).name}")
 
 
-def _delivery(settings: Settings) -> LocalDelivery:
+def _delivery(settings: Settings, feed: Feed | None = None) -> LocalDelivery:
     from ci.deploy.targets.local.delivery import LocalDelivery  # noqa: PLC0415 - as below
     from ci.engine.runtime import Runtime  # noqa: PLC0415 - an extra, and costly to import
 
@@ -168,7 +170,7 @@ def _delivery(settings: Settings) -> LocalDelivery:
     def record(delivery: DeliveryRecord) -> None:
         ledger.append(LedgerEntry(recorded_at=SystemClock().now(), delivery=delivery))
 
-    return LocalDelivery(Runtime(), state=settings.state, ledger=record)
+    return LocalDelivery(Runtime(), state=settings.state, ledger=record, moved=feed)
 
 
 # -- environments ---------------------------------------------------------------------------------

@@ -172,7 +172,12 @@ class VerdictReached(Happening):
 
 
 class DeliveryMoved(Happening):
-    """A delivery took a step: ``deployed``, ``ready``, ``switched``, ``rolled back``, ``ended``."""
+    """A delivery took a step, or ``ended``.
+
+    Of the local target the steps are ``converging`` (services of the environment come up),
+    ``unpacking`` (the image), and the phases of ``ci.deploy.rollout``: ``preparing``, ``starting``,
+    ``awaiting``, ``checking``, ``shifting`` ... on the way back ``restoring``, ``returning`` ...
+    """
 
     event: Literal["delivery.moved"] = "delivery.moved"
     environment: str

@@ -51,11 +51,15 @@ class Conductor:
     clock: Clock
     checks: Checks = field(default_factory=Checks)
     smoke: Smoke | None = None
+    #: Told of the rollout as it enters each phase.
+    entered: Callable[[Rollout], None] | None = None
 
     async def conduct(self, rollout: Rollout) -> Rollout:
         """The rollout at its end, or where it paused. A failed step is no error but a way back."""
         while True:
             await self.journal.write(rollout)
+            if self.entered:
+                self.entered(rollout)
             if rollout.ended or rollout.paused:
                 return rollout
             try:

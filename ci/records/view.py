@@ -37,6 +37,7 @@ __all__ = [
     "Suite",
     "Tick",
     "caveats",
+    "stopped_at",
     "view",
 ]
 
@@ -197,9 +198,15 @@ def _headline(run: RunRecord) -> str:
     if run.outcome is Outcome.PASSED:
         live = [each.environment for each in run.deliveries if each.outcome is Outcome.PASSED]
         return counted + (f"; live in {_listed(live)}" if live else "")
+    stopped = stopped_at(run)
+    return f"Stopped at {stopped}" if stopped else run.reason or counted
+
+
+def stopped_at(run: RunRecord) -> str:
+    """What stopped a run that did not pass, and why; empty where no node did."""
     culprit = _culprit(run)
     if culprit is None:
-        return run.reason or counted
+        return ""
     reasons = {verdict.gate: verdict.reasons for verdict in run.verdicts}
     said = next(
         filter(
@@ -212,7 +219,7 @@ def _headline(run: RunRecord) -> str:
             ),
         )
     )
-    return f"Stopped at {culprit.name}: {said.splitlines()[0]}"
+    return f"{culprit.name}: {said.splitlines()[0]}"
 
 
 def _culprit(run: RunRecord) -> NodeRecord | None:

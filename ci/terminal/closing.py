@@ -11,7 +11,7 @@ from ci.records.folder import REPORT_NAME
 from ci.records.run import RunRecord
 from ci.records.text import clean, duration
 from ci.records.verdicts import reasons_told
-from ci.records.view import caveats
+from ci.records.view import caveats, stopped_at
 from ci.terminal.tree import STYLES, Glyphs, pad
 from ci.values import DeliveryRecord, Outcome, Verdict
 
@@ -31,6 +31,8 @@ def closing(record: RunRecord, folder: Path, glyphs: Glyphs) -> list[Text]:
     if names:
         lines.append(Text())
     lines += [Text.assemble(("  note: ", "yellow"), clean(each)) for each in caveats(record)]
+    stopped = "" if record.outcome is Outcome.PASSED else clean(stopped_at(record))
+    lines += [Text(f"  stopped at {stopped}")] if stopped else []
     state = record.outcome.value
     spent = f" in {duration(record.seconds)}"
     lines.append(

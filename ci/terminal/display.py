@@ -40,6 +40,8 @@ __all__ = ["Display", "JsonLines", "LiveTree", "PlainLines"]
 
 _TAIL = 40
 _FRAMES_A_SECOND = 8
+#: Those steps of a delivery that move traffic; a log needs no others.
+_STEPS_TOLD = frozenset({"shifting", "restoring", "returning"})
 
 
 class Display(ABC):
@@ -137,7 +139,7 @@ class PlainLines(Display):
                 case NodeRetried():
                     reason = f"again in {event.delay:.1f} s: {clean(event.reason)}"
                     self._say(event.at, event.node, reason)
-                case DeliveryMoved():
+                case DeliveryMoved() if event.step in _STEPS_TOLD:
                     self._say(event.at, event.environment, f"{event.step} {event.version}".rstrip())
                 case VerdictReached():
                     self._verdict(event)

@@ -5,6 +5,7 @@ import pytest
 from ci.deploy.targets.local.folder import Folder, KeptRelease
 from ci.deploy.targets.local.site import Site
 from ci.errors import StageFailed
+from ci.events import DeliveryMoved
 from ci.values import Outcome
 from tests.delivery.running import version_at
 
@@ -15,6 +16,16 @@ async def test_a_first_delivery_answers_at_the_environments_port(delivery, spec,
     assert record.previous is None
     assert record.url == f"http://127.0.0.1:{spec.port}"
     assert await version_at(record.url) == "1.0.0"
+
+
+async def test_the_steps_of_a_delivery_are_told_as_they_are_taken(delivery, spec, archives):
+    told: list[DeliveryMoved] = []
+    delivery.moved = told.append
+    await delivery.deploy(spec, *archives("1.0.0"))
+    assert {(each.environment, each.version) for each in told} == {("development", "1.0.0")}
+    steps = [each.step for each in told]
+    assert steps[:4] == ["converging", "unpacking", "preparing", "starting"]
+    assert steps.index("checking") < steps.index("shifting") < steps.index("confirming")
 
 
 async def test_a_second_release_takes_over_and_the_first_one_ends(delivery, spec, archives, ledger):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -22,6 +23,7 @@ from ci.deploy.targets.local.processes import Processes
 from ci.deploy.targets.local.router import CaddyRouter
 from ci.deploy.targets.local.site import Site
 from ci.errors import CiError, ConfigError
+from ci.events import DeliveryMoved
 from ci.values import DeliveryRecord, Outcome, Release, Value
 
 __all__ = ["EnvironmentStatus", "LocalDelivery"]
@@ -52,8 +54,8 @@ class LocalDelivery:
     """Delivers releases to environments on this machine, as its ordinary user.
 
     ``state`` holds everything (``~/.local/state/towpath``); ``ledger`` is called once for each
-    delivery that ended, those of interrupted commands included. One command at a time works in an
-    environment; environments do not disturb each other.
+    delivery that ended, those of interrupted commands included, ``moved`` for each step on the way
+    there. One command at a time works in an environment; environments do not disturb each other.
     """
 
     def __init__(
@@ -63,12 +65,14 @@ class LocalDelivery:
         state: Path,
         clock: Clock | None = None,
         ledger: Callable[[DeliveryRecord], None] | None = None,
+        moved: Callable[[DeliveryMoved], None] | None = None,
         strategy: BlueGreen | None = None,
     ) -> None:
         self.runtime = runtime
         self.state = state.absolute()
         self.clock = clock or SystemClock()
         self.ledger = ledger
+        self.moved = moved
         self.strategy = strategy or BlueGreen()
 
     async def deploy(
@@ -92,6 +96,7 @@ class LocalDelivery:
         begun = self.clock.now()
         values = dict(secrets or {})
         async with self._site(spec, smoke) as site:
+            self._tell(spec, "converging", release)
             await site.converge()
             await self._recover(site, begun)
             key = site.folder.key(spec, release, values)
@@ -100,6 +105,7 @@ class LocalDelivery:
                 return self._record(site, begun, release=release, previous=release, unchanged=True)
             kept = KeptRelease(key=key, release=release, env=spec.env, args=spec.args)
             await anyio.to_thread.run_sync(site.keep, kept, values)
+            self._tell(spec, "unpacking", release)
             await site.images.ensure(release.digest, archive)
             return await self._roll(site, key, begun, migrate=True)
 
@@ -182,6 +188,18 @@ class LocalDelivery:
                 runtime=self.runtime,
                 clock=self.clock,
                 smoke=smoke,
+                entered=partial(self._tell_phase, spec),
+            )
+
+    def _tell_phase(self, spec: EnvironmentSpec, rollout: Rollout) -> None:
+        if not rollout.ended:
+            self._tell(spec, rollout.phase.value, rollout.new.release)
+
+    def _tell(self, spec: EnvironmentSpec, step: str, release: Release) -> None:
+        if self.moved:
+            now = self.clock.now()
+            self.moved(
+                DeliveryMoved(at=now, environment=spec.name, step=step, version=release.version)
             )
 
     async def _is_healthy(self, site: Site, active: LocalInstance) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -45,7 +45,9 @@ class Site:
         runtime: Runtime,
         clock: Clock,
         smoke: Smoke | None,
+        entered: Callable[[Rollout], None] | None = None,
     ) -> None:
+        """``entered`` is told of a rollout as it enters each phase."""
         self.folder = folder
         self.spec = spec
         self.clock = clock
@@ -82,6 +84,7 @@ class Site:
             clock=clock,
             checks=spec.checks,
             smoke=smoke,
+            entered=entered,
         )
 
     async def converge(self) -> None:
