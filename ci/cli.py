@@ -14,11 +14,14 @@ from importlib.metadata import version
 
 from cyclopts import App, CycloptsError, UnknownCommandError
 
-from ci import engine_commands, exits, log
+from ci import commands, engine_commands, exits, log, outline
 from ci.errors import CiError, ConfigError, foremost
 from ci.graph import nearest
 
-__all__ = ["main"]
+__all__ = ["build", "main", "needs_sdk"]
+
+#: What asks for the list of commands.
+_LISTS: Sequence[Sequence[str]] = ([], ["--help"], ["-h"])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -41,11 +44,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def build(*, engine_only: bool = False) -> App:
+def needs_sdk(tokens: Sequence[str]) -> bool:
+    """A command line that is about the functions of ``Ci``, and more than what they are called."""
+    return list(tokens) not in _LISTS and tokens[0] not in _without_sdk()
+
+
+def build(tokens: Sequence[str] | None = None) -> App:
     """The application: a command for each function of ``Ci``, and those that need this machine.
 
-    ``engine_only`` leaves out all but ``ci engine``, which needs no SDK.
+    For ``tokens`` that need no SDK, it has no more than these take.
     """
+    app = _without_sdk()
+    if tokens is None or needs_sdk(tokens):
+        from ci import derived  # noqa: PLC0415 - imports the SDK
+
+        derived.register(app)
+    elif list(tokens) in _LISTS:
+        outline.register(app)
+    app.register_install_completion_command()
+    return app
+
+
+def _without_sdk() -> App:
+    """The application with the commands that import no SDK."""
     app = App(
         name="ci",
         help="Takes a commit to production: the stages of a pipeline, and the pipeline.",
@@ -53,20 +74,14 @@ def build(*, engine_only: bool = False) -> App:
         version=lambda: version("towpath"),
     )
     engine_commands.register(app)
-    if engine_only:
-        return app
-    from ci import commands, derived  # noqa: PLC0415 - they import the SDK
-
-    derived.register(app)
     commands.register(app)
-    app.register_install_completion_command()
     return app
 
 
 def _run(tokens: Sequence[str]) -> int:
     """The exit code of a command line."""
     try:
-        result = build(engine_only=tokens[:1] == ["engine"])(
+        result = build(tokens)(
             tokens, exit_on_error=False, print_error=False, result_action="return_value"
         )
     except CycloptsError as error:

@@ -12,7 +12,7 @@ import anyio
 import dagger
 from cyclopts import App, Parameter
 
-from ci import commands, signature
+from ci import foreground, signature
 from ci.errors import CiError, ConfigError, foremost
 from ci.flow import NotPassedError
 from ci.graph import nearest
@@ -69,7 +69,7 @@ def _derived(name: str, function: Callable[..., Awaitable[Any]]) -> Callable[...
         check(inspect.signature(function, eval_str=True).return_annotation, words)
         source = _source(typed)
         work = partial(_call, function, typed, words, output)
-        return _ran(partial(commands.within_engine, work, source=source, json=json, plain=plain))
+        return _ran(partial(foreground.within_engine, work, source=source, json=json, plain=plain))
 
     command.__name__ = name
     command.__doc__ = signature.summary(function)

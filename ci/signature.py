@@ -18,6 +18,7 @@ import dagger
 from dagger import dag
 
 from ci.errors import ConfigError
+from ci.outline import command_name
 from ci.workspace import HostWorkspace
 
 __all__ = ["SOURCE", "Flag", "bind", "flags", "functions", "summary"]
@@ -52,7 +53,7 @@ def functions(cls: type) -> Iterator[tuple[str, Callable[..., Any]]]:
     """The Dagger functions of an object type, by their name on the command line."""
     for name, member in vars(cls).items():
         if getattr(member, "__dagger_function__", None) is not None:
-            yield name.rstrip("_").replace("_", "-"), member
+            yield command_name(name), member
 
 
 def summary(function: Callable[..., Any]) -> str:

@@ -25,12 +25,12 @@ def main() -> None:
     _share_heaps()
     # What is imported stays: to look through it for garbage, again and again, takes a tenth.
     gc.disable()
-    if tokens[:1] != ["engine"]:
+    from ci import cli  # noqa: PLC0415 - as the rest
+
+    if cli.needs_sdk(tokens):
         from ci import sdk  # noqa: PLC0415 - as the rest
 
         sdk.import_quickly()
-    from ci import cli  # noqa: PLC0415 - as the rest
-
     gc.freeze()
     gc.set_threshold(_ALLOCATIONS)
     gc.enable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -11,8 +12,11 @@ from functools import partial
 
 import anyio.to_thread
 import pytest
+from rich.console import Console
 
+from ci import cli, outline, signature
 from ci.engine.session import Session
+from ci.module import Ci
 
 QUICK = """
 import inspect, sys
@@ -135,3 +139,39 @@ print("dagger" in sys.modules, "beartype" in sys.modules, file=sys.stderr)
     )
     assert done.stderr.splitlines()[-1] == "False False"
     assert done.stdout
+
+
+def test_the_list_of_commands_is_that_of_the_functions_though_no_sdk_is_imported():
+    assert list(outline.functions()) == [
+        (name, signature.summary(function)) for name, function in signature.functions(Ci)
+    ]
+    whole = io.StringIO()
+    cli.build().help_print([], console=Console(file=whole, width=80))
+    short = io.StringIO()
+    cli.build(["--help"]).help_print([], console=Console(file=short, width=80))
+    assert short.getvalue() == whole.getvalue()
+    assert "pipeline" in whole.getvalue()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["--help"], ["-h"], ["--version"], ["doctor", "--help"], ["environments", "--project=no"],
+     ["stop", "--help"], ["rollback"], ["engine"], ["engine", "run", "--help"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_what_is_not_about_functions_imports_no_sdk(words, tmp_path):
+    program = (
+        "import sys; from ci import start\n"
+        f"sys.argv[1:] = {words!r}\n"
+        "try: start.main()\n"
+        "except SystemExit: pass\n"
+        "print('dagger' in sys.modules)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "TOWPATH_STATE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.splitlines()[-1] == "False", ran
