@@ -143,6 +143,17 @@ async def test_a_socket_of_the_host_is_reached_at_its_path(base, dag, greeter, u
     assert await made.with_exec(["perl", "-e", LISTEN, "/run/it.sock"]).stdout() == "greetings\n"
 
 
+@pytest.mark.parametrize("owner", ["4321", "nobody", "4321:4322"])
+async def test_a_socket_is_reached_by_its_owner(base, dag, greeter, unique, owner):
+    user = owner.partition(":")[0]
+    made = (
+        base.with_env_variable("U", unique)
+        .with_unix_socket("/run/it.sock", dag.host().unix_socket(greeter), owner=owner)
+        .with_user(user)
+    )
+    assert await made.with_exec(["perl", "-e", LISTEN, "/run/it.sock"]).stdout() == "greetings\n"
+
+
 async def test_a_socket_that_was_removed_is_gone(base, dag, greeter):
     made = base.with_unix_socket("/run/it.sock", dag.host().unix_socket(greeter))
     gone = made.without_unix_socket("/run/it.sock").with_exec(

@@ -377,7 +377,7 @@ def with_unix_socket(
     *,
     path: str,
     source: str,
-    owner: str,  # noqa: ARG001 - the socket's own owner counts
+    owner: str,
     expand: bool,
 ) -> ContainerState:
     """A unix socket of the host mounted."""
@@ -385,6 +385,7 @@ def with_unix_socket(
         SocketMount(
             path=_place(container, path, expand=expand),
             host_path=ctx.get(source, Socket).host_path,
+            owner=owner_of(container.expand(owner) if expand else owner),
         )
     )
 

@@ -55,6 +55,8 @@ class Inputs:
     files: frozenset[str]
     #: By secret name.
     secrets: Mapping[str, bytes]
+    #: By mount path: what is mounted in place of the host's socket.
+    sockets: Mapping[str, str]
     attachment: Attachment
 
 
@@ -251,9 +253,10 @@ class Prepared:
             case SocketMount():
                 if not os.path.exists(mount.host_path):
                     raise CiError(f"socket {mount.host_path!r}", got="no such socket on the host")
+                source = self._inputs.sockets.get(mount.path, mount.host_path)
                 target = self._target(mount, directory=False)
                 # Read-only is the inode: one can connect, and not take it away from the host.
-                self._add(Bind(target=target, source=mount.host_path, read_only=True))
+                self._add(Bind(target=target, source=source, read_only=True))
             case _:
                 raise TypeError(f"mount {mount!r}")
 

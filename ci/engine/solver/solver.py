@@ -26,6 +26,7 @@ from ci.engine.solver.keys import Keys
 from ci.engine.solver.outputs import Outputs
 from ci.engine.solver.prepare import Inputs
 from ci.engine.solver.reading import Reading
+from ci.engine.solver.sockets import Sockets
 from ci.engine.store.layers import Layer, Snapshot
 from ci.engine.store.records import Record
 from ci.engine.store.store import Store
@@ -65,6 +66,7 @@ from ci.engine.vertices.vertex import (
     Scratch,
     SecretMount,
     ServiceSpec,
+    SocketMount,
     Tree,
     fingerprint,
 )
@@ -151,6 +153,7 @@ class Solver(Reading):
             emit=self._emit,
         )
         self._outputs = Outputs(store)
+        self._sockets = Sockets(store.temporary)
         self._flights: Flights
         #: Digests of what copies and binds of Dockerfiles take.
         self.taken: TakenDigests
@@ -173,6 +176,7 @@ class Solver(Reading):
     ) -> None:
         await self._flights.close()
         with anyio.CancelScope(shield=True):
+            await self._sockets.close()
             await anyio.to_thread.run_sync(self._runner.close)
             if self._own_sandbox:
                 await anyio.to_thread.run_sync(self.sandbox.close)
@@ -263,6 +267,11 @@ class Solver(Reading):
             },
             files=files,
             secrets=await self.plain_secrets(exec_),
+            sockets={
+                mount.path: await self._socket(mount, exec_.root)
+                for mount in exec_.mounts
+                if isinstance(mount, SocketMount)
+            },
             attachment=attachment,
         )
 
@@ -271,6 +280,16 @@ class Solver(Reading):
         wanted = [secret for _, secret in exec.secret_env]
         wanted += [m.secret for m in exec.mounts if isinstance(m, SecretMount)]
         return {secret.name: await self.secrets.value(secret) for secret in wanted}
+
+    async def _socket(self, mount: SocketMount, root: Tree) -> str:
+        """The path of a socket as its owner can use it."""
+        if mount.owner is None:
+            return mount.host_path
+        owner = await self._look(root, partial(owner_ids, spec=mount.owner.spec))
+        if self.sandbox.mode() is Mode.ONE_UID:  # whoever it is in there is this user out here
+            return mount.host_path
+        name = fingerprint("socket", mount.host_path, owner)
+        return await self.once(name, partial(self._sockets.lead, mount.host_path, owner))
 
     async def _is_file(self, mount: Mount) -> bool:
         """A file is mounted; only the tree tells what a bind is."""

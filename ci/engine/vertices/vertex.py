@@ -406,9 +406,10 @@ class SecretMount(Mount):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SocketMount(Mount):
-    """A unix socket of the host."""
+    """A unix socket of the host; with its own owner, or another."""
 
     host_path: str
+    owner: Owner | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

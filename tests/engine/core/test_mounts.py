@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 
+from ci.engine.solver.sockets import Sockets
 from ci.engine.solver.solver import Solver
 from ci.engine.store.store import Store
 from ci.engine.trees.merged import NoSuchPath
@@ -337,6 +340,58 @@ async def test_a_socket_of_the_host_is_there(
         mount = SocketMount(path="/run/s.sock", host_path=str(path))
         result = await solver.run(sh(image, "test -S /run/s.sock && echo yes", mounts=(mount,)))
     assert result.stdout == "yes\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user is all users of its sandboxes")
+async def test_a_socket_belongs_to_the_owner_that_it_is_given(
+    solver: Solver, image: ImageRoot, tmp_path: Path
+) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        mount = SocketMount(path="/s", host_path=str(path), owner=Owner(spec="app:4322"))
+        shown = await solver.run(sh(image, "stat -c '%U %g %a %F' /s", mounts=(mount,)))
+        assert shown.stdout == "app 4322 600 socket\n"
+        missing = replace(mount, owner=Owner(spec="nobody-there"))
+        with pytest.raises(CiError, match="user 'nobody-there': got no such user"):
+            await solver.run(sh(image, "true", mounts=(missing,)))
+        assert path.stat().st_uid == os.geteuid()
+
+
+async def test_a_socket_leads_to_the_hosts_both_ways_to_the_ends(tmp_path: Path) -> None:
+    """Each side may end before the other does; what is far too long for a path is none here."""
+    folder = tmp_path / ("d" * 100)
+    folder.mkdir()
+    sockets = Sockets(lambda: folder)
+    host = str(tmp_path / "host")
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b">")
+        writer.write(bytes(reversed(await reader.read(-1))))
+        writer.close()
+
+    place = await sockets.lead(host, (os.geteuid(), os.getegid()))
+    short = tmp_path / "c"
+    short.symlink_to(place)
+    with anyio.fail_after(60):
+        reader, writer = await asyncio.open_unix_connection(short)
+        assert await reader.read() == b""  # nobody listens at the host's
+        writer.close()
+        async with await asyncio.start_unix_server(echo, host):
+            for number in range(3):
+                sent = bytes([number]) + bytes(1 << 22)
+                reader, writer = await asyncio.open_unix_connection(short)
+                writer.write(sent)
+                writer.write_eof()
+                assert await reader.read() == b">" + sent[::-1]
+                writer.close()
+            reader, writer = await asyncio.open_unix_connection(short)
+            assert await reader.readexactly(1) == b">"
+            await sockets.close()
+            assert await reader.read() == b""
+            writer.close()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_unix_connection(short)
 
 
 async def test_a_socket_that_is_not_there_is_named(solver: Solver, image: ImageRoot) -> None:
