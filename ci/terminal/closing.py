@@ -34,10 +34,10 @@ def closing(record: RunRecord, folder: Path, glyphs: Glyphs) -> list[Text]:
     stopped = "" if record.outcome is Outcome.PASSED else clean(stopped_at(record))
     lines += [Text(f"  stopped at {stopped}")] if stopped else []
     state = record.outcome.value
+    commit = f" at {named}" if (named := record.source.named(9)) else ""
     spent = f" in {duration(record.seconds)}"
-    lines.append(
-        Text.assemble("  ", (f"{record.pipeline} {state}", STYLES[state]), spent, _exit(record))
-    )
+    ended = (f"{record.pipeline}{commit} {state}", STYLES[state])
+    lines.append(Text.assemble("  ", ended, spent, _exit(record)))
     path = folder / REPORT_NAME
     link = f"link {path.absolute().as_uri()}"
     lines.append(Text.assemble("  report: ", (str(path), link)))

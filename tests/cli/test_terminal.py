@@ -355,8 +355,24 @@ def test_the_summary_ends_with_gates_environments_and_the_report():
     lines = summary_of(passed_run()).splitlines()
     assert "  ✓ quality      gate passed" in lines
     assert "  ✓ production   1.0.0 http://127.0.0.1:8083" in lines
-    assert lines[-2] == "  gym-api passed in 1 min 20 s"
+    assert lines[-2] == "  gym-api at 9c1e5d8f0 passed in 1 min 20 s"
     assert lines[-1] == "  report: .towpath/runs/x/report.html"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"dirty": True}, "gym-api at 9c1e5d8f0 (with local changes) passed"),
+        ({"dirty": None}, "gym-api at 9c1e5d8f0 passed"),
+        ({"commit": "", "dirty": True}, "gym-api passed"),
+    ],
+)
+def test_the_summary_tells_the_commit_and_whether_it_was_quite_that(
+    changes: dict[str, object], told: str
+):
+    run = passed_run()
+    changed = run.model_copy(update={"source": run.source.model_copy(update=changes)})
+    assert f"  {told} in" in summary_of(changed)
 
 
 def test_the_summary_names_stand_ins_and_the_small_database():
