@@ -386,7 +386,7 @@ def test_the_summary_of_a_failure_has_every_reason_and_the_exit_code():
     assert "  ! quality  gate errored\n      unit: 1 of 64 tests failed\n" in text
     assert text.splitlines()[-3:-1] == [
         "  stopped at iac: trivy: timed out after 60 s",
-        "  gym-api errored in 1 min 13 s, exit code 2",
+        "  gym-api at 9c1e5d8f0 errored in 1 min 13 s, exit code 2",
     ]
 
 
