@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,13 +42,17 @@ async def download(wheels: Sequence[Wheel], folder: Path) -> list[Path]:
         WheelError: pip is missing, cannot reach its index, or a hash differs.
     """
     pip = await _pip()
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
-        requirements.write("".join(f"{wheel.requirement}\n" for wheel in wheels))
-        requirements.flush()
-        command = [*pip, "download", "--quiet", "--no-deps", "--only-binary", ":all:",
-                   "--require-hashes", "--disable-pip-version-check", "--no-cache-dir",
-                   "--dest", str(folder), "--requirement", requirements.name]  # fmt: skip
-        done = await anyio.run_process(command, check=False, stderr=subprocess.STDOUT)
+    command = [*pip, "download", "--quiet", "--no-deps", "--only-binary", ":all:",
+               "--require-hashes", "--disable-pip-version-check", "--no-cache-dir",
+               "--dest", str(folder), "--requirement", "/dev/stdin"]  # fmt: skip
+    done = await anyio.run_process(
+        command,
+        input="".join(f"{wheel.requirement}\n" for wheel in wheels).encode(),
+        check=False,
+        stderr=subprocess.STDOUT,
+        # What it leaves when it is killed goes with the folder.
+        env={**os.environ, "TMPDIR": str(folder)},
+    )
     if done.returncode:
         names = ", ".join(f"{wheel.name} {wheel.version}" for wheel in wheels)
         raise WheelError(
