@@ -1,6 +1,7 @@
 """The pure parts of the local target: slots, Caddy's configuration, templates, ports, records."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -120,6 +121,19 @@ def test_a_socket_in_a_deep_folder_is_reached_by_a_short_link(tmp_path):
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(short))
         assert (folder.run / "x.sock").is_socket()
+
+
+def test_short_links_go_with_the_folders_that_they_lead_to(tmp_path):
+    gone, kept = (Folder(tmp_path / (name * 25)) for name in ("gone", "kept"))
+    links = []
+    for folder in (gone, kept):
+        folder.make()
+        links.append(folder.socket("x").parent)
+    shutil.rmtree(gone.path)
+    another = Folder(tmp_path / ("more" * 25))
+    another.make()
+    another.socket("x")
+    assert [link.is_symlink() for link in links] == [False, True]
 
 
 def test_a_shallow_folder_needs_no_link():

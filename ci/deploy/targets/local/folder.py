@@ -159,6 +159,7 @@ class Folder:
             )
         link = short / hashlib.sha256(os.fsencode(self.run)).hexdigest()[:16]
         if not link.is_symlink():
+            _forget_removed(short)
             link.symlink_to(self.run)
         return link / name
 
@@ -255,3 +256,10 @@ class Folder:
         for log in sorted(logs, key=lambda path: path.stat().st_mtime)[:-_LOGS_KEPT]:
             log.unlink(missing_ok=True)
             log.with_name(f"{log.name}.1").unlink(missing_ok=True)
+
+
+def _forget_removed(links: Path) -> None:
+    """Remove the links to environments whose folders are gone."""
+    for link in links.iterdir():
+        if link.is_symlink() and not link.exists():
+            link.unlink(missing_ok=True)
