@@ -45,13 +45,14 @@ async def changed(
         source: With its history.
         ignored: What was never taken for a part of the source.
         folder: Where the source is on this machine, if it is there: git is asked there, with the
-            user's configuration. Otherwise the engine is.
+            user's configuration. Otherwise, and where git trusts no one but the folder's owner,
+            the engine is, which goes by nobody's configuration.
     """
     history = await history_of(source)
     if history is None:
         return None
-    if folder is not None:
-        return await is_dirty(folder, ignored)
+    if folder is not None and (told := await is_dirty(folder, ignored)) is not None:
+        return told
     try:
         return await _differs(source.without_directory(GIT), history, ignored)
     except dagger.QueryError:
