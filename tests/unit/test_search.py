@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 
 
 def found(folder: Path, search: Search) -> list[Match]:
-    return search.expression.among(files(folder, search))
+    return search.among(files(folder, search))
 
 
 def files(folder: Path, search: Search) -> list[tuple[str, str]]:
@@ -124,7 +124,7 @@ async def test_what_could_take_long_is_found_in_a_process_of_its_own(tmp_path, p
     (tmp_path / os.fsdecode(b"name\xff")).write_text("hello \nnöné\n")
     (tmp_path / "other").write_text("nné\n")
     search = Search(pattern=pattern)
-    assert search.expression.is_quick == (pattern == "n.é")
+    assert search.is_quick == (pattern == "n.é")
     assert await search.matches(files(tmp_path, search)) == found(tmp_path, search) != []
 
 

@@ -26,47 +26,26 @@ class SearchError(CiError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
+class Search(Expression):
     """What to look for, and where.
 
     Raises:
         SearchError: the pattern is no regular expression.
     """
 
-    pattern: str
-    literal: bool = False
-    multiline: bool = False
-    dotall: bool = False
-    insensitive: bool = False
     skip_ignored: bool = False
     skip_hidden: bool = False
-    files_only: bool = False
-    #: Of results, in all; None for no limit.
-    limit: int | None = None
     paths: tuple[str, ...] = ()
     globs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         try:
-            self.expression.compiled()
+            self.compiled()
         except (re.error, RecursionError, OverflowError) as error:
             raise SearchError(
                 "search pattern", got=f"{self.pattern!r} ({error})",
                 expected="a regular expression", hint="literal takes the pattern as it is",
             ) from None  # fmt: skip
-
-    @property
-    def expression(self) -> Expression:
-        """What to look for, wherever."""
-        return Expression(
-            pattern=self.pattern,
-            literal=self.literal,
-            multiline=self.multiline,
-            dotall=self.dotall,
-            insensitive=self.insensitive,
-            files_only=self.files_only,
-            limit=self.limit,
-        )
 
     async def matches(self, files: Sequence[tuple[str, str]]) -> list[Match]:
         """Results in files, by the path to tell and the path to read. Can be cancelled.
@@ -74,11 +53,11 @@ class Search:
         Raises:
             SearchError: they took too long, or cannot be read.
         """
-        if self.expression.is_quick:
-            return await anyio.to_thread.run_sync(self.expression.among, files)
+        if self.is_quick:
+            return await anyio.to_thread.run_sync(self.among, files)
         done = await anyio.run_process(
             [sys.executable, "-I", "-S", matching.__file__],
-            input=matching.request(self.expression, files),
+            input=matching.request(self, files),
             check=False,
         )
         if done.returncode == -signal.SIGXCPU:
