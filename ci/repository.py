@@ -34,9 +34,15 @@ class Repository:
         """The nearest one, at the folder or above it; a .git may link to where it lies.
 
         None: there is none, the nearest link leads nowhere, or the working tree is another user's
-        than the folder, who could have placed it there.
+        than the folder, who could have placed it there; or this user may not look.
         """
-        place = folder.resolve()
+        try:
+            return cls._above(folder.resolve())
+        except OSError:
+            return None
+
+    @classmethod
+    def _above(cls, place: Path) -> Repository | None:
         for top in (place, *place.parents):
             git = top / ".git"
             own = _linked(git) if git.is_file() else git
