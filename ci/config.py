@@ -252,7 +252,8 @@ def parse(text: str, *, file: str = FILE_NAME) -> Config:
         ConfigError: It is no TOML, or a key or a value is not known; says where.
     """
     try:
-        data = tomllib.loads(text)
+        # Some editors begin a file with a byte order mark.
+        data = tomllib.loads(text.removeprefix("\ufeff"))
     except tomllib.TOMLDecodeError as error:
         what, _, where = str(error).partition(" (at ")
         line = re.match(r"line (\d+)", where)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ci.records.run import ImageRecord, NodeKind, NodeRecord, RunRecord
 from ci.records.summary import finding_line
 from ci.records.text import age, duration
-from ci.records.verdicts import Point, points
+from ci.records.verdicts import Point, points, reasons_told
 from ci.values import (
     Coverage,
     Database,
@@ -207,13 +207,13 @@ def stopped_at(run: RunRecord) -> str:
     culprit = _culprit(run)
     if culprit is None:
         return ""
-    reasons = {verdict.gate: verdict.reasons for verdict in run.verdicts}
+    told = {verdict.gate: reasons_told(verdict) for verdict in run.verdicts}
     said = next(
         filter(
             None,
             (
+                *told.get(culprit.name, ()),
                 culprit.reason.strip(),
-                *reasons.get(culprit.name, ()),
                 culprit.evidence.summary if culprit.evidence else "",
                 culprit.status.value,
             ),

@@ -19,6 +19,11 @@ _APP = "/app"
 _CODE = "/code"
 _LABEL = "org.opencontainers.image"
 
+_HINT_FOR_LIBRARIES = (
+    "a library passes without an image where ci.toml says, under [run],"
+    ' skip = ["integration", "build", "sbom", "scan", "security"]'
+)
+
 
 async def build(
     source: dagger.Directory,
@@ -103,6 +108,7 @@ def _script(project: PythonProject) -> str:
             "nothing to run in an image",
             got=f"commands {', '.join(scripts)}" if scripts else "a library",
             expected="one command in [project.scripts], or [build] command in ci.toml",
+            hint="" if scripts else _HINT_FOR_LIBRARIES,
         )
     return named[0] if named else scripts[0]
 

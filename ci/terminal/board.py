@@ -71,6 +71,12 @@ class Row:
         return self.status in (Status.FAILED, Status.ERRORED)
 
     @property
+    def hinted(self) -> bool:
+        """It was skipped for a reason of its own, with a hint."""
+        is_own = self.end is not None and self.end.attempts > 0
+        return self.status is Status.SKIPPED and is_own and bool(self.advice())
+
+    @property
     def cached(self) -> bool:
         """Every command came from the cache."""
         return self.end is not None and self.end.cached

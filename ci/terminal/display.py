@@ -165,9 +165,10 @@ class PlainLines(Display):
         first, *rest = said.splitlines() or [""]
         why = f": {first}" if first else ""
         self._say(event.at, event.node, f"{event.status.value}{spent}{cached}{why}")
-        if row.broken:
+        if row.broken or row.hinted:
             for line in rest:
                 self._write(f"{'':12}{line}")
+        if row.broken:
             for line in row.tail(_TAIL):
                 self._write(f"{'':12}{self._glyphs.bar} {line}")
 

@@ -139,9 +139,10 @@ def _row_lines(row: Row, now: datetime, names: int, glyphs: Glyphs, *, tail: int
     note_style = STYLES[state] if row.broken else "dim"
     line.append(row.note(), note_style)
     yield line
-    if row.broken and tail:
+    if (row.broken and tail) or (row.hinted and tail == _TAIL_FINAL):
         for each in row.advice():
             yield Text(f"    {each}")
+    if row.broken and tail:
         for each in row.tail(tail):
             yield Text.assemble("    ", (f"{glyphs.bar} ", STYLES[state]), each.expandtabs(4))
 

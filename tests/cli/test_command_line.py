@@ -169,6 +169,12 @@ def test_a_wrong_configuration_is_told_with_its_line(ci: Cli, plain: Path, text,
     assert ci.runs == []
 
 
+def test_a_configuration_as_other_editors_write_it_is_read(ci: Cli, plain: Path):
+    text = "\ufeff[run]\r\nskip = ['workflows']\r\n"
+    (plain / "ci.toml").write_bytes(text.encode())
+    assert ci("graph", f"--source={plain}").code == 0
+
+
 def test_an_empty_source_is_bad_usage(ci: Cli):
     ran = ci("pipeline")
     assert (ran.code, ran.out) == (64, ""), ran

@@ -123,6 +123,15 @@ def test_each_state_shows_how_it_stands():
     assert lines[5] == "  · scan"
 
 
+def test_what_was_skipped_shows_its_hint_at_the_end_and_not_before():
+    skipped = ended("lint", Status.SKIPPED, reason="no linter is chosen\nhint: add [tool.ruff]")
+    board = board_of(begun("lint", "types"), started("lint"), skipped)
+    assert "  ○ lint       1.5 s  no linter is chosen\n    hint: add [tool.ruff]\n" in text_of(
+        board
+    )
+    assert "hint" not in text_of(board, height=20)
+
+
 def test_what_failed_shows_its_reason_its_hint_and_the_tail_of_its_output():
     text = text_of(board_of(*FAILURE))
     assert "  ✗ unit" in text

@@ -11,7 +11,7 @@ import pytest
 from ci.records.report import render
 from ci.records.run import CommandRecord, NodeKind, NodeRecord, RunRecord
 from ci.records.verdicts import points
-from ci.records.view import view
+from ci.records.view import stopped_at, view
 from ci.values import Evidence, Finding, Outcome, Severity, Status, Verdict
 from tests.unit.records.samples import RUFF, START, failed_run, passed_run, record
 
@@ -263,6 +263,16 @@ def test_the_commands_of_a_stage_are_told_with_how_they_ended():
     assert document.text.count("1.2 s, exit code 1") == sum(1 for node in nodes if node.started_at)
     assert "pip install cached" in document.text
     assert len(document.scripts) == 1
+
+
+def test_a_gate_that_stopped_a_run_is_told_of_in_one_reason():
+    run = failed_run()
+    gate = next(node for node in run.nodes if node.name == "quality")
+    gate = gate.model_copy(update={"reason": "unit: 1 of 64 tests failed; lint: failed"})
+    assert (
+        stopped_at(run.model_copy(update={"nodes": (gate,)}))
+        == "quality: unit: 1 of 64 tests failed"
+    )
 
 
 def test_stand_ins_and_the_small_database_cannot_be_overlooked():
