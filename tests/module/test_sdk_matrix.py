@@ -27,7 +27,9 @@ LEFT_BEHIND = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info")
 #: Deliveries are not for every engine.
 SKIPPED = ["deploy-development", "deploy-staging", "deploy-production"]
 #: Of a run and its nodes: what differs from run to run and from engine to engine.
-DIFFERS = {"id", "started_at", "finished_at", "engine", "images", "execs", "cached_execs"}
+DIFFERS = {
+    "id", "started_at", "finished_at", "engine", "images", "execs", "cached_execs", "commands",
+}  # fmt: skip
 #: Tell of the run, not of the source.
 ABOUT = {"run.json", "report.html"}
 
