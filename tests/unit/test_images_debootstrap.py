@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ci.engine.bootstrap.builder import hint_for
 from ci.engine.bootstrap.debootstrap import has_uid_range, mmdebstrap_command
 
 
@@ -51,3 +52,9 @@ def test_without_newuidmap_there_is_no_range(
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
     assert has_uid_range(root=tmp_path, user="ada", uid=1001) is False
+
+
+def test_a_full_disk_is_not_taken_for_a_fault_of_the_mirror() -> None:
+    full = "W: creating tarball failed: E: cannot copy to /c/root.tar: No space left on device\n"
+    assert "free some space" in hint_for(full)
+    assert "TOWPATH_DEBIAN_MIRROR" in hint_for("E: Unable to locate package python3\n")

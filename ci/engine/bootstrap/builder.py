@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from functools import partial
@@ -33,7 +34,7 @@ from ci.engine.vertices.vertex import (
 )
 from ci.errors import CiError
 
-__all__ = ["BootstrapError", "Builder"]
+__all__ = ["BootstrapError", "Builder", "hint_for"]
 
 #: Where scripts see the folder that the recipe shares with them.
 _SHARED = "/.bootstrap"
@@ -178,9 +179,18 @@ class Builder:
         return BootstrapError(
             f"stand-in {self._name}",
             got=f"{what} ended with {code}:\n{said}",
-            hint="Debian's packages come from the mirror in this machine's apt sources; "
-            "TOWPATH_DEBIAN_MIRROR names another",
+            hint=hint_for(output),
         )
+
+
+def hint_for(output: str) -> str:
+    """What to do about a build that failed with this output."""
+    if os.strerror(errno.ENOSPC) in output:
+        return "free some space where TOWPATH_CACHE and TMPDIR are, or name other folders there"
+    return (
+        "Debian's packages come from the mirror in this machine's apt sources; "
+        "TOWPATH_DEBIAN_MIRROR names another"
+    )
 
 
 def _fix_times(folder: Path) -> None:
