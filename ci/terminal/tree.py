@@ -57,17 +57,19 @@ class Glyphs:
 def draw(
     board: Board, now: datetime, *, width: int, height: int | None, glyphs: Glyphs
 ) -> list[Text]:
-    """The lines: none wider than ``width``, not more of them than ``height``; None: all."""
+    """The lines: none wider than ``width``, not more of them than ``height``.
+
+    For a height of None, which is for good, they are all there, and what a broken node wrote is as
+    wide as it is.
+    """
     width = min(width, _WIDEST)
     names = min(max((len(row.name) for row in board.rows.values()), default=0), _NAMES_WIDEST)
-    head = [_heading(board, now, glyphs)]
+    head = _fit([_heading(board, now, glyphs)], width)
     if height is None:
-        body = [
-            line
-            for row in board.rows.values()
-            for line in _row_lines(row, now, names, glyphs, tail=_TAIL_FINAL)
-        ]
-        return _fit([*head, *body], width)
+        for row in board.rows.values():
+            first, *rest = _row_lines(row, now, names, glyphs, tail=_TAIL_FINAL)
+            head += [*_fit([first], width), *rest]
+        return head
     room = max(height - 1, 0)
     for shown, tail in _ways(list(board.rows.values())):
         body = [

@@ -123,6 +123,13 @@ def test_each_state_shows_how_it_stands():
     assert lines[5] == "  · scan"
 
 
+def test_what_a_broken_node_wrote_is_cut_only_while_it_may_change():
+    wrote = "src/shop/page.py:7: " + "F841 assigned but never used " * 6
+    board = board_of(begun("lint", "types"), ended("lint", Status.FAILED, log=wrote))
+    assert wrote.rstrip() in text_of(board, width=80)
+    assert wrote.rstrip() not in text_of(board, width=80, height=20)
+
+
 def test_what_was_skipped_shows_its_hint_at_the_end_and_not_before():
     skipped = ended("lint", Status.SKIPPED, reason="no linter is chosen\nhint: add [tool.ruff]")
     board = board_of(begun("lint", "types"), started("lint"), skipped)
