@@ -28,6 +28,7 @@ from ci.records.folder import REPORT_NAME
 from ci.records.report import render
 from ci.records.run import FILE_NAME, SourceRecord
 from ci.revision import changed
+from ci.stages.history import history_of
 from ci.values import DeliveryRecord, Evidence, Output, Status
 
 __all__ = [
@@ -195,8 +196,10 @@ async def execute(
         source=await _source_record(inputs),
         engine=around.engine,
     )
+    history = await history_of(inputs.source)
+    folder = history.folder if history else ""
     record = run.record.model_copy(update={"images": tuple(around.images())})
-    run = dataclasses.replace(run, record=record, reports={**run.reports, **_common(run)})
+    run = dataclasses.replace(run, record=record, reports={**run.reports, **_common(run, folder)})
     if around.keep:
         await around.keep(run)
     return run
@@ -367,14 +370,18 @@ def _nonce() -> str:
 _STYLE = frozenset({"format", "lint", "types"})
 
 
-def _common(run: Run) -> dict[str, str]:
-    """Reports of the run as a whole: all findings as SARIF, and the verdict in one word."""
+def _common(run: Run, folder: str) -> dict[str, str]:
+    """Reports of the run as a whole: all findings as SARIF, and the verdict in one word.
+
+    ``folder`` is that of the repository which the source is; empty where it is all of it.
+    """
     findings = run.record.findings()
     evidence = [node.evidence for node in run.record.nodes if node.evidence]
     sarif = code_scanning.write(
         [finding for _, finding in findings],
         versions={one.name: one.version for each in evidence for one in each.scanners},
         style=[finding for stage, finding in findings if stage in _STYLE],
+        folder=folder,
     )
     return {
         "findings.sarif": sarif,

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import groupby
+from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
@@ -40,6 +41,7 @@ def write(
     *,
     versions: Mapping[str, str] = _NO_VERSIONS,
     style: Iterable[Finding] = (),
+    folder: str = "",
     category: str = "towpath",
 ) -> str:
     """One log with a run for each scanner, or an empty run for none.
@@ -49,9 +51,11 @@ def write(
         versions: Version of each scanner that looked, by name. One that found nothing has a run,
             too: by that GitHub closes the alerts of what it found before.
         style: Those of the findings that are no matter of security: GitHub shows them as such.
+        folder: Of the repository, if the source is no more than that: GitHub takes paths to be from
+            the top of the repository.
         category: Tells this upload's runs from those of other analyses of the same commit.
     """
-    ordered = sorted(findings, key=_order)
+    ordered = sorted((_from_top(finding, folder) for finding in findings), key=_order)
     rules_of_style = {(finding.scanner, finding.rule) for finding in style}
     found = {
         scanner: tuple(group)
@@ -67,6 +71,14 @@ def write(
         "runs": runs or [_run("towpath", (), "", category, rules_of_style)],
     }
     return json.dumps(log, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _from_top(finding: Finding, folder: str) -> Finding:
+    if not folder or finding.place is None:
+        return finding
+    path = str(PurePosixPath(folder, finding.place.path))
+    place = finding.place.model_copy(update={"path": path})
+    return finding.model_copy(update={"place": place})
 
 
 def _order(finding: Finding) -> tuple[str, str, int, str, str, str]:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ci.findings import code_scanning, sarif, trivy
-from ci.values import Finding, Package, Severity
+from ci.values import Finding, Package, Place, Severity
 
 REPORTS = Path(__file__).parent / "reports"
 
@@ -92,6 +92,13 @@ def test_what_is_a_matter_of_style_is_no_security_alert():
     (rule,) = run["tool"]["driver"]["rules"]
     assert rule["properties"] == {"tags": ["style"]}
     assert rule["shortDescription"]["text"] == found.message
+
+
+def test_paths_are_from_the_top_of_the_repository():
+    found = FINDINGS[0].model_copy(update={"place": Place(path="src/a.py", line=3)})
+    (run,) = json.loads(code_scanning.write([found], folder="services/shop"))["runs"]
+    place = run["results"][0]["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"]["uri"] == "services/shop/src/a.py"
 
 
 def test_no_findings_is_a_log_that_github_takes():
