@@ -185,6 +185,9 @@ async def execute(
     """Run the pipeline with what the surroundings give, and have them keep its record."""
     around = surroundings.current()
     said = inputs.config.run
+    # Asked before: a run whose engine is lost has its reports, too.
+    history = await history_of(inputs.source)
+    folder = history.folder if history else ""
     run = await pipeline.run(
         only=only,
         skip={*skip, *said.skip},
@@ -196,8 +199,6 @@ async def execute(
         source=await _source_record(inputs),
         engine=around.engine,
     )
-    history = await history_of(inputs.source)
-    folder = history.folder if history else ""
     record = run.record.model_copy(update={"images": tuple(around.images())})
     run = dataclasses.replace(run, record=record, reports={**run.reports, **_common(run, folder)})
     if around.keep:
