@@ -45,7 +45,8 @@ async def gateway(pid: int, interface: str) -> AsyncIterator[bool]:
     life_read, life_write = os.pipe()
     try:
         process = await anyio.open_process(
-            [program, "--disable-host-loopback", f"--cidr={_NETWORK}",
+            [program, "--enable-sandbox", "--enable-seccomp", "--disable-host-loopback",
+             f"--cidr={_NETWORK}",
              f"--ready-fd={ready_write}", f"--exit-fd={life_read}", str(pid), interface],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
