@@ -41,6 +41,7 @@ from ci.engine.store.layer_folder import LayerFolder
 from ci.engine.store.layers import Layer, Snapshot, remove_tree
 from ci.engine.store.orphans import end_orphans
 from ci.engine.store.own_folder import MEMORY, sweep
+from ci.engine.store.placement import spread
 from ci.engine.store.records import Record, decode, encode
 
 __all__ = [
@@ -68,7 +69,8 @@ class Store:
         self._records = self.root / "records"
         self._volumes = self.root / "volumes"
         self._claims = self.root / "claims"
-        self._numbers = count()
+        # ext4 spreads folders by their names: those of all processes are not to be in one place.
+        self._numbers = count(int.from_bytes(os.urandom(2)))
         #: Some process had died.
         self._buried = False
         with refusals(self.root, is_made=False):
@@ -98,6 +100,7 @@ class Store:
         with self.locked(exclusive=True):
             own = self.root / "tmp" / f"{os.getpid()}-{os.urandom(4).hex()}"
             own.mkdir(mode=0o700)
+            spread(own)
             lock = os.open(own / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)
         return own, lock
