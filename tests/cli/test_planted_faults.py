@@ -246,7 +246,7 @@ def test_a_service_that_is_not_ready(ci: Cli, gym: Path, pipeline):
     edit(
         gym / "ci.toml",
         'env = { GYM_API_LOG_LEVEL = "debug" }\n',
-        'env = { READY_TIMEOUT = "0" }\nready_timeout = 5\n',
+        'env = { READY_TIMEOUT = "0" }\nready_timeout = 20\n',
     )
     stopped = pipeline()
     assert_stopped_at_development(stopped)
