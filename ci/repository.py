@@ -18,6 +18,10 @@ _REDIRECTING = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECT
                 "GIT_ALTERNATE_OBJECT_DIRECTORIES")  # fmt: skip
 
 
+#: Scopes of settings that come with a repository. Source: git-config(1), --show-scope.
+_REPOSITORYS_OWN = (b"local", b"worktree")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Repository:
     """Where git keeps a folder's history. Source: gitrepository-layout(5)."""
@@ -62,20 +66,46 @@ class Repository:
 async def is_dirty(folder: Path, ignored: Sequence[str]) -> bool | None:
     """Whether a folder has other files than its last commit; new ones that git ignores are none.
 
-    What ``ignored`` matches, as globs, does not count. None: this machine has no git, or git does
-    not want to tell, as it is where the repository belongs to somebody else.
+    What ``ignored`` matches, as globs, does not count, nor what is changed within a submodule.
+    None: this machine has no git, or git does not want to tell, as it is where the repository
+    belongs to somebody else; or the repository's own configuration would have git run programs.
     """
+    if await _runs_filters(folder):
+        return None
+    said = await _git(
+        folder, "-c", "core.fsmonitor=false",
+        "status", "--porcelain", "--untracked-files=all", "--ignore-submodules=dirty", "--", ".",
+        *(f":(exclude,glob){each}" for pattern in ignored for each in (pattern, f"{pattern}/**")),
+    )  # fmt: skip
+    return None if said is None else bool(said)
+
+
+async def _runs_filters(folder: Path) -> bool:
+    """The repository itself names filters: programs that git runs on files that it looks at.
+
+    Those that the user or the machine has set up, such as Git LFS, are trusted.
+    """
+    said = await _git(folder, "config", "--list", "--show-scope", "--name-only", "--includes")
+    settings = [line.split(b"\t") for line in (said or b"").splitlines()]
+    return any(
+        scope in _REPOSITORYS_OWN and name.lower().startswith(b"filter.")
+        for scope, name, *_ in settings
+    )
+
+
+async def _git(folder: Path, *arguments: str) -> bytes | None:
+    """What git prints, which fetches nothing; None where there is no git, or it fails."""
     program = shutil.which("git")
     if program is None:
         return None
-    command = [
-        program, "--no-optional-locks", "-c", "core.fsmonitor=false",
-        "status", "--porcelain", "--untracked-files=all", "--", ".",
-        *(f":(exclude,glob){each}" for pattern in ignored for each in (pattern, f"{pattern}/**")),
-    ]  # fmt: skip
     environ = {name: value for name, value in os.environ.items() if name not in _REDIRECTING}
-    done = await anyio.run_process(command, cwd=folder, env=environ, check=False)
-    return bool(done.stdout) if done.returncode == 0 else None
+    done = await anyio.run_process(
+        [program, "--no-optional-locks", *arguments],
+        cwd=folder,
+        env={**environ, "GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1"},
+        check=False,
+    )
+    return done.stdout if done.returncode == 0 else None
 
 
 def _linked(file: Path) -> Path | None:

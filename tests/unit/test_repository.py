@@ -106,3 +106,37 @@ async def test_nobody_can_tell_without_git_or_without_a_repository(
     assert await is_dirty(tmp_path, []) is None
     monkeypatch.setenv("PATH", str(tmp_path))
     assert await is_dirty(top, []) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("filter.mine.clean", "touch RAN; cat", None),
+        ("filter.mine.process", "touch RAN", None),
+        ("FILTER.mine.clean", "touch RAN; cat", None),
+        ("include.path", "more", None),
+        ("core.fsmonitor", "touch RAN; false", True),
+        ("core.hooksPath", "hooks", True),
+    ],
+)
+async def test_what_a_repository_would_have_git_run_is_not_run(
+    top: Path, name: str, value: str, *, told: bool | None
+):
+    ran = top.parent / "ran"
+    (top / ".git" / "more").write_text(f'[filter "mine"]\n\tclean = "touch {ran}; cat"\n')
+    git(top, "config", name, value.replace("RAN", str(ran)))
+    (top / ".git" / "hooks" / "post-index-change").write_text(f"#!/bin/sh\ntouch {ran}\n")
+    (top / ".git" / "hooks" / "post-index-change").chmod(0o755)
+    (top / "services/api/.gitattributes").write_text("* filter=mine\n")
+    (top / "services/api/app.py").write_text("VALUE = 3\n")
+    assert await is_dirty(top / "services" / "api", []) is told
+    assert not ran.exists()
+
+
+async def test_filters_of_the_user_are_the_users(
+    top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = tmp_path / "gitconfig"
+    config.write_text('[filter "lfs"]\n\tclean = cat\n')
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    assert await is_dirty(top, []) is False
