@@ -12,10 +12,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 import structlog
+
+from ci.engine.services.child import let_end
 
 __all__ = ["PROGRAM", "RESOLVER", "ROUTER", "gateway"]
 
@@ -24,7 +26,8 @@ PROGRAM = "slirp4netns"
 ROUTER, RESOLVER = "198.18.0.2", "198.18.0.3"
 _NETWORK = "198.18.0.0/16"
 _READY_SECONDS = 10.0
-_END_SECONDS = 2.0
+#: Bytes of what it says that are looked at.
+_COMPLAINT = 1 << 16
 
 _log = structlog.get_logger(__name__)
 
@@ -40,54 +43,44 @@ async def gateway(pid: int, interface: str) -> AsyncIterator[bool]:
     if program is None:
         yield False
         return
-    ready_read, ready_write = os.pipe()
-    # The other end is closed when this process ends, however it does.
-    life_read, life_write = os.pipe()
-    try:
-        process = await anyio.open_process(
-            [program, "--enable-sandbox", "--enable-seccomp", "--disable-host-loopback",
-             f"--cidr={_NETWORK}",
-             f"--ready-fd={ready_write}", f"--exit-fd={life_read}", str(pid), interface],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=(ready_write, life_read),
-            start_new_session=True,
-        )  # fmt: skip
-        os.close(ready_write)
-        os.close(life_read)
+    async with AsyncExitStack() as stack:
+        ready_read, ready_write = os.pipe()
+        stack.callback(os.close, ready_read)
+        # The other end is closed when this process ends, however it does.
+        life_read, life_write = os.pipe()
+        life = stack.enter_context(os.fdopen(life_write, "wb"))
+        # Not a pipe, which nobody would read while it runs.
+        said = os.memfd_create("towpath-gateway")
+        stack.callback(os.close, said)
         try:
-            complaint = await _await_ready(ready_read, process)
-            if complaint:
-                _log.warning("gateway.unavailable", program=PROGRAM, reason=complaint)
-            yield not complaint
+            process = await anyio.open_process(
+                [program, "--enable-sandbox", "--enable-seccomp", "--disable-host-loopback",
+                 f"--cidr={_NETWORK}",
+                 f"--ready-fd={ready_write}", f"--exit-fd={life_read}", str(pid), interface],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                pass_fds=(ready_write, life_read),
+                start_new_session=True,
+            )  # fmt: skip
         finally:
-            await _end(process)
-    finally:
-        os.close(ready_read)
-        os.close(life_write)
+            os.close(ready_write)
+            os.close(life_read)
+        stack.push_async_callback(let_end, process)
+        stack.callback(life.close)
+        complaint = await _await_ready(ready_read, process, said)
+        if complaint:
+            _log.warning("gateway.unavailable", program=PROGRAM, reason=complaint)
+        yield not complaint
 
 
-async def _await_ready(ready: int, process: anyio.abc.Process) -> str:
+async def _await_ready(ready: int, process: anyio.abc.Process, said: int) -> str:
     """Return when it serves: nothing, or why it does not."""
     with anyio.move_on_after(_READY_SECONDS):
         await anyio.wait_readable(ready)
         if os.read(ready, 1):
             return ""
-        assert process.stderr is not None  # noqa: S101 - it is a pipe
-        said = b"".join([chunk async for chunk in process.stderr])
-        lines = said.decode(errors="replace").strip().splitlines()
+        await process.wait()
+        lines = os.pread(said, _COMPLAINT, 0).decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it ended at once"
     return f"not ready within {_READY_SECONDS:g} s"
-
-
-async def _end(process: anyio.abc.Process) -> None:
-    with anyio.CancelScope(shield=True):
-        if process.returncode is None:
-            process.terminate()
-            with anyio.move_on_after(_END_SECONDS):
-                await process.wait()
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-        await process.aclose()

@@ -23,6 +23,7 @@ import anyio
 import structlog
 from anyio.abc import SocketStream
 
+from ci.engine.services.child import let_end
 from ci.engine.services.egress import Egress
 from ci.engine.services.gateway import RESOLVER, ROUTER, gateway
 from ci.engine.vertices.execution import Namespaces
@@ -246,7 +247,8 @@ async def private_network(user_namespace: int | None = None) -> AsyncIterator[Pr
                 pass_fds=inherited,
                 start_new_session=True,
             )
-        stack.push_async_callback(_end, helper, ours)
+        stack.push_async_callback(let_end, helper)
+        stack.callback(ours.close)  # which tells it to end
         ours.settimeout(0)
         try:
             with anyio.fail_after(_READY_SECONDS):
@@ -278,18 +280,6 @@ def _open_namespaces(pid: int, stack: AsyncExitStack) -> Namespaces:
 
     own = os.stat("/proc/self/ns/user").st_ino != os.stat(f"/proc/{pid}/ns/user").st_ino
     return Namespaces(net=keep("net"), user=keep("user") if own else None)
-
-
-async def _end(helper: anyio.abc.Process, control: socket.socket) -> None:
-    """Let the helper end: it does so when its control socket is closed."""
-    control.close()
-    with anyio.CancelScope(shield=True):
-        with anyio.move_on_after(2):
-            await helper.wait()
-        if helper.returncode is None:
-            helper.kill()
-            await helper.wait()
-        await helper.aclose()
 
 
 async def _receive(control: socket.socket) -> tuple[str, int]:
